@@ -1,0 +1,131 @@
+"""Plughost: a thin host for MCP servers with hot-swappable plugins.
+
+A plugin is a class and an entry point in the group `plughost.plugins`:
+
+    from plughost import MCPPlugin, Middleware, Phase, PluginConfig, hookimpl
+
+    class Greeting(PluginConfig):
+        text: str = "hello"
+
+    class GreetingPlugin(MCPPlugin[Greeting]):
+        @hookimpl
+        def plughost_middleware(self):
+            return [Middleware(self.greet, Phase.TRANSFORM, methods={"tools/call"})]
+
+        async def greet(self, call, call_next):
+            return await call_next(call)
+
+Names are imported when they are first used, so that a command which needs no server does not import `mcp`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plughost._call import Call, CallNext, Principal, Result
+    from plughost._config import Duration, HostConfig, HostSettings, PluginTable, ProviderTable, Size, load_config
+    from plughost._errors import ConfigError, ControlError, ErrorCode, Fault, PlughostError, PluginError, ProviderError
+    from plughost._events import EventType, HostEvent
+    from plughost._host import Host, create_host
+    from plughost._inprocess import InProcessProvider
+    from plughost._outcome import Outcome, classify
+    from plughost._plugin import (
+        GuardConfig,
+        HealthCheck,
+        Match,
+        MCPPlugin,
+        Middleware,
+        Operation,
+        Phase,
+        PluginConfig,
+        hookimpl,
+    )
+    from plughost._provider import (
+        Kind,
+        ListChanged,
+        Listing,
+        Provider,
+        ProviderDown,
+        ProviderEvent,
+        ProviderListener,
+        ProviderUp,
+        ResourceChanged,
+    )
+    from plughost._refusal import Refusal, unknown_target
+    from plughost._shared import Clock, ResourcePool, SecretBox
+
+_HOME = {
+    "_call": "Call CallNext Principal Result",
+    "_config": "Duration HostConfig HostSettings PluginTable ProviderTable Size load_config",
+    "_errors": "ConfigError ControlError ErrorCode Fault PlughostError PluginError ProviderError",
+    "_events": "EventType HostEvent",
+    "_host": "Host create_host",
+    "_inprocess": "InProcessProvider",
+    "_outcome": "Outcome classify",
+    "_plugin": "GuardConfig HealthCheck MCPPlugin Match Middleware Operation Phase PluginConfig hookimpl",
+    "_provider": "Kind ListChanged Listing Provider ProviderDown ProviderEvent ProviderListener ProviderUp ResourceChanged",
+    "_refusal": "Refusal unknown_target",
+    "_shared": "Clock ResourcePool SecretBox",
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
+
+__all__ = [
+    "Call",
+    "CallNext",
+    "Clock",
+    "ConfigError",
+    "ControlError",
+    "Duration",
+    "ErrorCode",
+    "EventType",
+    "Fault",
+    "GuardConfig",
+    "HealthCheck",
+    "Host",
+    "HostConfig",
+    "HostEvent",
+    "HostSettings",
+    "InProcessProvider",
+    "Kind",
+    "ListChanged",
+    "Listing",
+    "MCPPlugin",
+    "Match",
+    "Middleware",
+    "Operation",
+    "Outcome",
+    "Phase",
+    "PlughostError",
+    "PluginConfig",
+    "PluginError",
+    "PluginTable",
+    "Principal",
+    "Provider",
+    "ProviderDown",
+    "ProviderError",
+    "ProviderEvent",
+    "ProviderListener",
+    "ProviderTable",
+    "ProviderUp",
+    "Refusal",
+    "ResourceChanged",
+    "ResourcePool",
+    "Result",
+    "SecretBox",
+    "Size",
+    "classify",
+    "create_host",
+    "hookimpl",
+    "load_config",
+    "unknown_target",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'plughost' has no attribute {name!r}")
+    value = getattr(import_module(f"plughost.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
