@@ -1,0 +1,156 @@
+"""Every check of the project. `nox` runs what a contributor wants; `nox --list` names the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.10"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+RUNNING = ".".join(platform.python_version_tuple()[:2])
+PYTHONS = sorted({"3.11", "3.13", RUNNING})
+"""The oldest and the newest supported, and the contributor's own: one of them is always there."""
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+MEMBERS: list[str] = PROJECT["tool"]["uv"]["workspace"]["members"]
+TEST_TOOLS = [tool for tool in PROJECT["dependency-groups"]["dev"] if tool.startswith(("pytest", "hypothesis"))]
+FAST = "not real and not conformance"
+
+
+def distribution(member: str) -> str:
+    """The name under which a member of the workspace is published."""
+    name: str = tomllib.loads(Path(member, "pyproject.toml").read_text("utf-8"))["project"]["name"]
+    return name
+
+
+def sync(session: nox.Session, *groups: str) -> None:
+    """Install all packages of the workspace, editable and as locked, with these dependency groups."""
+    session.run_install(
+        "uv",
+        "sync",
+        "--quiet",
+        "--locked",
+        "--all-packages",
+        "--no-default-groups",
+        *(f"--group={group}" for group in groups),
+        f"--python={session.virtualenv.location}",
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and likely bugs."""
+    sync(session, "dev")
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check", "--diff")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly: sources, tests, docs and this file."""
+    sync(session, "dev", "docs")
+    sources = [f"{member}/src" for member in MEMBERS]
+    tests = [path for member in MEMBERS if Path(path := f"{member}/tests").is_dir()]
+    # The bases keep apart the many modules called `conftest`: each is named by its folder.
+    env = {"MYPYPATH": os.pathsep.join([*sources, "docs"])}
+    session.run(
+        "mypy",
+        "--explicit-package-bases",
+        *sources,
+        *tests,
+        "tests",
+        "docs/plughost_docs",
+        "docs/conf.py",
+        "noxfile.py",
+        env=env,
+    )
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Unit and integration tests, all packages in one environment."""
+    sync(session, "dev", "docs")
+    session.run("pytest", "-m", FAST, *session.posargs)
+
+
+@nox.session
+def isolated(session: nox.Session) -> None:
+    """Each package alone, so that a dependency it does not declare is missed."""
+    tools = [f"--with={tool}" for tool in TEST_TOOLS]
+    for member in MEMBERS:
+        alone = ["uv", "run", "--quiet", "--isolated", "--locked", "--no-default-groups", *tools]
+        session.run(
+            *alone, f"--package={distribution(member)}", "pytest", "-m", FAST, f"{member}/tests", *session.posargs
+        )
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Each package with the oldest versions that it allows, the host's among them."""
+    wheels = session.create_tmp()
+    session.run_install("uv", "build", "--quiet", "--wheel", "--package=plughost", f"--out-dir={wheels}")
+    for member in MEMBERS:
+        session.run_install(
+            "uv", "venv", "--quiet", "--clear", f"--python={session.python}", session.virtualenv.location
+        )
+        session.run_install(
+            "uv",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-sources",
+            "--resolution=lowest-direct",
+            f"--find-links={wheels}",
+            f"./{member}",
+            *TEST_TOOLS,
+        )
+        session.run("pytest", "-m", FAST, f"{member}/tests", *session.posargs)
+
+
+@nox.session
+def real(session: nox.Session) -> None:
+    """Against servers and clients that others wrote, installed from the registries."""
+    sync(session, "dev")
+    session.run("pytest", "-m", "real", *session.posargs)
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """The official conformance suite, direct and through the host; prints the scores."""
+    sync(session, "dev")
+    session.run("pytest", "-m", "conformance", "--capture=no", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks; `nox -s bench -- --quick` for a look."""
+    sync(session, "dev")
+    session.run("python", "tests/benchmarks/run.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, in docs/_build/html. A warning, or a broken link inside, is an error."""
+    sync(session, "docs")
+    session.run(
+        "sphinx-build", "--fail-on-warning", "--keep-going", "--fresh-env", "docs", "docs/_build/html", *session.posargs
+    )
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Wheels of the host and of all plugins, in dist/."""
+    shutil.rmtree("dist", ignore_errors=True)
+    for member in MEMBERS:
+        if member != "plugin_template":
+            session.run("uv", "build", "--quiet", "--wheel", f"--package={distribution(member)}", "--out-dir=dist")
+    session.log("dist/ holds %s", ", ".join(sorted(wheel.name for wheel in Path("dist").glob("*.whl"))))
