@@ -61,7 +61,7 @@ def types(session: nox.Session) -> None:
     sources = [f"{member}/src" for member in MEMBERS]
     tests = [path for member in MEMBERS if Path(path := f"{member}/tests").is_dir()]
     # The bases keep apart the many modules called `conftest`: each is named by its folder.
-    env = {"MYPYPATH": os.pathsep.join([*sources, "docs"])}
+    env = {"MYPYPATH": os.pathsep.join([*sources, "tests", "docs"])}
     session.run(
         "mypy",
         "--explicit-package-bases",

@@ -1,0 +1,72 @@
+"""The host passes the official suite exactly as the server behind it passes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conformance.checks import Run, regressions
+from conformance.legs import THROUGH, Leg, direct
+from conformance.scores import Row
+from conformance.suite import REVISIONS, run_suite
+
+pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One leg's run of each revision, and the folder of its files."""
+
+    leg: str
+    runs: dict[str, Run]
+    folder: Path
+
+    def explain(self, lost: list[str]) -> str:
+        """What a failing test shows: the checks that got worse, and the end of the host's log."""
+        return "\n".join([f"through the host ({self.leg}), against the same server alone:", *lost, *self._log()])
+
+    def _log(self) -> list[str]:
+        return ["end of the host's log:", (self.folder / "host.log").read_text("utf-8", "replace")[-4000:]]
+
+
+def _measure(name: str, leg: Leg, folder: Path) -> Measured:
+    with leg(folder) as url:
+        return Measured(name, {revision: run_suite(url, revision, folder / revision) for revision in REVISIONS}, folder)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, scores: list[Row]) -> Measured:
+    """The everything server without the host, on this machine and day."""
+    measured = _measure("direct", direct, tmp_path_factory.mktemp("direct"))
+    scores += [Row("direct", revision, run) for revision, run in measured.runs.items()]
+    return measured
+
+
+@pytest.fixture(scope="module", params=THROUGH)
+def through(
+    request: pytest.FixtureRequest, alone: Measured, tmp_path_factory: pytest.TempPathFactory, scores: list[Row]
+) -> Measured:
+    """The same server through the host."""
+    measured = _measure(request.param, THROUGH[request.param], tmp_path_factory.mktemp("host"))
+    scores += [
+        Row(request.param, revision, run, tuple(regressions(alone.runs[revision], run)))
+        for revision, run in measured.runs.items()
+    ]
+    return measured
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_the_server_alone_passes_every_required_scenario(alone: Measured, revision: str) -> None:
+    """The yardstick is whole: the everything server alone passes all that the revision requires."""
+    assert alone.runs[revision].failed == []
+    assert len(alone.runs[revision].required) == REVISIONS[revision]
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_no_check_is_worse_through_the_host(alone: Measured, through: Measured, revision: str) -> None:
+    """Each check that the server passes alone passes through the host, in every scenario that the suite runs."""
+    lost = list(regressions(alone.runs[revision], through.runs[revision]))
+    assert not lost, through.explain(lost)
+    assert through.runs[revision].failed == []
