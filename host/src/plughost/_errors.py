@@ -18,17 +18,17 @@ from enum import IntEnum
 
 
 class ErrorCode(IntEnum):
-    """JSON-RPC codes of Plughost's own refusals, away from those that SDKs use (-32000 … -32002). (T6)"""
+    """JSON-RPC codes of Plughost's own refusals, away from those that SDKs use, -32000 … -32002 (T6)."""
 
-    RATE_LIMIT_EXCEEDED = -32010
-    CIRCUIT_OPEN = -32011
-    TIMEOUT = -32012
-    BULKHEAD_FULL = -32013
-    SHUTTING_DOWN = -32014
-    UNAUTHORIZED = -32015
-    UPSTREAM_UNAVAILABLE = -32016
-    QUARANTINED = -32017
-    TENANT_REQUIRED = -32018
+    RATE_LIMIT_EXCEEDED = -32010  #: a rate limit is used up
+    CIRCUIT_OPEN = -32011  #: the breaker of the provider or tool is open
+    TIMEOUT = -32012  #: the call took longer than it may
+    BULKHEAD_FULL = -32013  #: too many calls are in flight, and the queue is full
+    SHUTTING_DOWN = -32014  #: the host drains and takes no new calls
+    UNAUTHORIZED = -32015  #: the caller may not do this
+    UPSTREAM_UNAVAILABLE = -32016  #: the provider is down or was lost during the call
+    QUARANTINED = -32017  #: the definition changed and nobody approved it yet
+    TENANT_REQUIRED = -32018  #: the call names no tenant
 
 
 RETRYABLE = frozenset(

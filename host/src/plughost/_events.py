@@ -11,27 +11,27 @@ from typing import Any
 class EventType(StrEnum):
     """The event vocabulary. Resilience plugins share the lower half, so that metrics and audit agree with them."""
 
-    PLUGIN_REGISTERED = "plugin.registered"
-    PLUGIN_UNREGISTERED = "plugin.unregistered"
-    PLUGIN_RECONFIGURED = "plugin.reconfigured"
-    PLUGIN_FAILED = "plugin.failed"
-    PROVIDER_UP = "provider.up"
-    PROVIDER_DOWN = "provider.down"
-    CATALOG_CHANGED = "catalog.changed"
-    CONFIG_RELOADED = "config.reloaded"
-    CONFIG_REFUSED = "config.refused"
-    HOST_STARTED = "host.started"
-    HOST_DRAINING = "host.draining"
-    FAIL_OPEN = "guard.fail_open"
-    WOULD_REFUSE = "guard.would_refuse"
-    REFUSED = "call.refused"
-    BREAKER_OPENED = "breaker.opened"
-    BREAKER_HALF_OPENED = "breaker.half_opened"
-    BREAKER_CLOSED = "breaker.closed"
-    RETRIED = "retry.retried"
-    BUDGET_EXHAUSTED = "retry.budget_exhausted"
-    BACKEND_DOWN = "backend.down"
-    BACKEND_UP = "backend.up"
+    PLUGIN_REGISTERED = "plugin.registered"  #: an instance entered the running generation
+    PLUGIN_UNREGISTERED = "plugin.unregistered"  #: an instance left, its calls drained, its resources released
+    PLUGIN_RECONFIGURED = "plugin.reconfigured"  #: an instance took a new config in place
+    PLUGIN_FAILED = "plugin.failed"  #: an instance could not be loaded, registered or released
+    PROVIDER_UP = "provider.up"  #: a provider serves (again)
+    PROVIDER_DOWN = "provider.down"  #: a provider does not serve; its names left the catalog
+    CATALOG_CHANGED = "catalog.changed"  #: the names that clients see changed
+    CONFIG_RELOADED = "config.reloaded"  #: a changed configuration took effect
+    CONFIG_REFUSED = "config.refused"  #: a changed configuration was refused; what ran before runs on
+    HOST_STARTED = "host.started"  #: the host takes calls
+    HOST_DRAINING = "host.draining"  #: the host takes no new calls and finishes those in flight
+    FAIL_OPEN = "guard.fail_open"  #: a guard failed and, as its `fail_mode` says, let the call pass
+    WOULD_REFUSE = "guard.would_refuse"  #: a guard in `mode = "observe"` would have refused the call
+    REFUSED = "call.refused"  #: a guard refused a call
+    BREAKER_OPENED = "breaker.opened"  #: a circuit breaker refuses calls from now on
+    BREAKER_HALF_OPENED = "breaker.half_opened"  #: a circuit breaker lets probes through
+    BREAKER_CLOSED = "breaker.closed"  #: a circuit breaker lets all calls through again
+    RETRIED = "retry.retried"  #: a failed attempt is repeated
+    BUDGET_EXHAUSTED = "retry.budget_exhausted"  #: a failed attempt is not repeated: too many were
+    BACKEND_DOWN = "backend.down"  #: a plugin lost its shared store
+    BACKEND_UP = "backend.up"  #: a plugin has its shared store back
 
 
 @dataclass(frozen=True, slots=True)
