@@ -7,17 +7,30 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
+from plughost._document import find_config, read_document
 from plughost._errors import ConfigError, Fault, did_you_mean
-from plughost._plugin import Match, refuse_placeholders
+from plughost._plugin import Match, PluginConfig, refuse_placeholders
 
-DEFAULT_FILE = "plughost.toml"
+if TYPE_CHECKING:
+    from plughost._plugin import MCPPlugin
+
+UPSTREAM = "upstream"
+"""The plugin that serves providers with `command` or `url`."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 _REFERENCE = re.compile(r"\$\$|\$\{(file:)?([^}]*)\}")
@@ -35,10 +48,17 @@ def _with_unit(units: Mapping[str, float]) -> Callable[[Any], Any]:
     return parse
 
 
-Duration = Annotated[float, BeforeValidator(_with_unit(_UNITS)), Field(ge=0, allow_inf_nan=False)]
+def _schema(kind: str, units: Iterable[str]) -> WithJsonSchema:
+    text = {"type": "string", "pattern": rf"^\d+(\.\d+)?\s*({'|'.join(units)})$|^\$\{{.*\}}$"}
+    return WithJsonSchema({"anyOf": [{"type": kind, "minimum": 0}, text]})
+
+
+Duration = Annotated[
+    float, BeforeValidator(_with_unit(_UNITS)), Field(ge=0, allow_inf_nan=False), _schema("number", _UNITS)
+]
 """Seconds; a config may also write `"500ms"`, `"10s"`, `"2m"`, `"1h"`, `"1d"`."""
 
-Size = Annotated[int, BeforeValidator(_with_unit(_SIZES)), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(_with_unit(_SIZES)), Field(gt=0), _schema("integer", _SIZES)]
 """Bytes; a config may also write `"64KiB"`, `"4MiB"`."""
 
 
@@ -87,8 +107,8 @@ class HostSettings(_Table):
             raise ValueError(f"listen = {self.listen!r} is not HOST:PORT; write for example '127.0.0.1:8000'")
         if host not in LOOPBACK and not self.allowed_hosts:
             raise ValueError(
-                f"listen = {self.listen!r} is reachable from other machines, so allowed_hosts must name the Host headers "
-                "that clients send; add for example allowed_hosts = ['mcp.example.com']"
+                f"listen = {self.listen!r} is reachable from other machines, so allowed_hosts must name the Host "
+                "headers that clients send; add for example allowed_hosts = ['mcp.example.com']"
             )
         for key in self.request_state_keys:
             if len(key.get_secret_value().encode()) < 32:
@@ -120,7 +140,9 @@ class ProviderTable(_Table):
             raise ValueError("command is empty; write it as a list: ['npx', '-y', 'some-server']")
         if self.python is not None and self.model_extra:
             key = next(iter(self.model_extra))
-            raise ValueError(f"unknown key {key!r} for a python provider{did_you_mean(key, ProviderTable.model_fields)}")
+            raise ValueError(
+                f"unknown key {key!r} for a python provider{did_you_mean(key, ProviderTable.model_fields)}"
+            )
         return self
 
 
@@ -157,41 +179,12 @@ class HostConfig(_Table):
         """Where relative paths start."""
         return self.source.parent if self.source else Path.cwd()
 
-
-def find_config(given: str | Path | None = None) -> Path | None:
-    """The config file: `given`, else `./plughost.toml`, else `./pyproject.toml` with a `[tool.plughost]` table.
-
-    Raises:
-        ConfigError: `given` does not exist.
-    """
-    if given is not None:
-        path = Path(given)
-        if not path.is_file():
-            raise ConfigError([Fault(str(path), "no such file; create it, or name another with --config")])
-        return path.absolute()
-    if Path(DEFAULT_FILE).is_file():
-        return Path(DEFAULT_FILE).absolute()
-    pyproject = Path("pyproject.toml")
-    if pyproject.is_file() and "plughost" in tomllib.loads(pyproject.read_text("utf-8")).get("tool", {}):
-        return pyproject.absolute()
-    return None
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """The raw tables of a config file, references not yet replaced.
-
-    Raises:
-        ConfigError: The file cannot be read or is not TOML.
-    """
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError([Fault("", f"cannot be read: {error.strerror}")], source=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([Fault("", f"is not valid TOML: {error}")], source=str(path)) from error
-    if path.name == "pyproject.toml":
-        return cast("dict[str, Any]", document.get("tool", {}).get("plughost", {}))
-    return document
+    @property
+    def instances(self) -> dict[str, PluginTable]:
+        """Every plugin instance: those of the file, and `upstream` if a provider needs it and none is named."""
+        needed = any(table.python is None for table in self.providers.values())
+        named = any((table.plugin or name) == UPSTREAM for name, table in self.plugins.items())
+        return {UPSTREAM: PluginTable(), **self.plugins} if needed and not named else self.plugins
 
 
 def load_config(source: HostConfig | Mapping[str, Any] | str | Path) -> HostConfig:
@@ -204,32 +197,62 @@ def load_config(source: HostConfig | Mapping[str, Any] | str | Path) -> HostConf
     """
     if isinstance(source, HostConfig):
         return source
-    path = find_config(source) if isinstance(source, str | Path) else None
-    document = read_document(path) if path else cast("Mapping[str, Any]", source)
+    if isinstance(source, str | Path):
+        path = find_config(source)
+        assert path is not None
+        return parse_config(read_document(path), path)
+    return parse_config(source, None)
+
+
+def parse_config(document: Mapping[str, Any], path: Path | None) -> HostConfig:
+    """A validated `HostConfig` from the tables of the file at `path`.
+
+    Raises:
+        ConfigError: Names every fault with file, table and field.
+    """
     faults: list[Fault] = []
     resolved = {key: _resolve(value, key, faults, path) for key, value in document.items()}
+    if resolved.pop("source", None) is not None:  # a field of the model, and no key of the file
+        faults.append(Fault("source", "unknown key; known keys: host, plugins, providers"))
     for group in ("providers", "plugins"):
         tables = resolved.get(group)
-        for name in tables if isinstance(tables, dict) else ():
-            if not NAME.match(name):
-                faults.append(Fault(f"{group}.{name}", "names are letters, digits, '-' and '_'"))
+        names = tables if isinstance(tables, Mapping) else ()
+        bad = [name for name in names if not NAME.match(str(name))]
+        faults += [Fault(f"{group}.{name}", "names are letters, digits, '-' and '_'") for name in bad]
     try:
         config = HostConfig.model_validate({**resolved, "source": path})
     except ValidationError as error:
         faults.extend(explain(error, HostConfig))
-        raise ConfigError(faults, source=str(path or "configuration")) from None
     if faults:
         raise ConfigError(faults, source=str(path or "configuration"))
     return config
 
 
-def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> Iterable[Fault]:
-    """One fault per validation error, with a suggestion for a key that nobody knows. Holds no input values (G6)."""
+def parse_plugin_config(plugin_class: type[MCPPlugin[Any]], table: PluginTable, name: str) -> PluginConfig:
+    """The config of one plugin instance from the plugin's own keys of its table.
+
+    Raises:
+        ConfigError: Names every fault with table and field.
+    """
+    model = plugin_class.config_type
+    try:
+        return model.model_validate(table.own)
+    except ValidationError as error:
+        raise ConfigError(explain(error, model, f"plugins.{name}", PluginTable.model_fields)) from None
+
+
+def explain(
+    error: ValidationError, model: type[BaseModel], where: str = "", common: Iterable[str] = ()
+) -> Iterable[Fault]:
+    """One fault per validation error, with a suggestion for a key that nobody knows. Holds no input values (G6).
+
+    `common` are keys of the same table that another model defines.
+    """
     for item in error.errors(include_input=False, include_url=False):
         loc = [str(part) for part in item["loc"]]
         place = ".".join(filter(None, [where, *loc]))
         if item["type"] == "extra_forbidden":
-            known = _fields_at(model, loc[:-1])
+            known = [*_fields_at(model, loc[:-1]), *(common if len(loc) == 1 else ())]
             hint = did_you_mean(loc[-1], known) or (f"; known keys: {', '.join(sorted(known))}" if known else "")
             yield Fault(place, f"unknown key{hint}")
         else:
@@ -259,9 +282,9 @@ def _first_model(annotation: Any) -> type[BaseModel] | None:
 
 def _resolve(value: Any, where: str, faults: list[Fault], path: Path | None) -> Any:
     """Replace `${ENV}` and `${file:PATH}` in every string; `$$` is a dollar sign."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _resolve(item, f"{where}.{key}", faults, path) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_resolve(item, f"{where}.{index}", faults, path) for index, item in enumerate(value)]
     if not isinstance(value, str) or "$" not in value:
         return value
