@@ -47,8 +47,8 @@ class ResourcePool(Protocol[T_co]):
 class SystemClock:
     """The machine's clock."""
 
-    time = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)  # last: it hides the module
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
