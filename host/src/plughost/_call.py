@@ -72,6 +72,7 @@ class Call:
         connection: Connection,
         dispatch: DispatchContext[Any],
         request: Request | None = None,
+        context: ServerRequestContext[Any, Any] | None = None,
     ) -> None:
         self.method = method
         self.params = params
@@ -86,6 +87,8 @@ class Call:
         self.deadline: float | None = None
         target = params.get(TARGETS[method]) if method in TARGETS else None
         self.target: str | None = target if isinstance(target, str) else None
+        if context is not None:
+            self.__dict__["context"] = context
 
     @cached_property
     def state(self) -> dict[Any, Any]:

@@ -1,0 +1,577 @@
+"""The host: a plugin registry, a catalog, and the generation that requests walk through."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+import anyio
+from anyio.abc import TaskGroup
+from importlib_metadata import version
+from mcp.server.connection import Connection
+from mcp.server.context import CallNext as SDKCallNext
+from mcp.server.context import HandlerResult, ServerRequestContext
+from mcp.server.lowlevel.server import NotificationOptions, Server
+from mcp.server.runner import ServerRunner
+from mcp.server.stdio import stdio_server
+from mcp.shared.dispatcher import DispatchContext
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import ResourceUpdated
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, ServerCapabilities
+from mcp_types.version import LATEST_HANDSHAKE_VERSION
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from plughost._call import TARGETS, Call, Result
+from plughost._catalog import Catalog
+from plughost._change import Change
+from plughost._config import HostConfig, PluginTable, explain, load_config
+from plughost._errors import ConfigError, PlughostError, PluginError, did_you_mean
+from plughost._events import EventType, HostEvent
+from plughost._generation import Generation, finish
+from plughost._http import HTTPStack, MCPApp
+from plughost._inprocess import InProcessProvider
+from plughost._instance import Instance, Lifecycle
+from plughost._pipeline import Gate, Pipeline
+from plughost._plugin import HealthCheck, MCPPlugin, Operation
+from plughost._provider import (
+    Kind,
+    ListChanged,
+    Provider,
+    ProviderDown,
+    ProviderEvent,
+    ProviderUp,
+    ResourceChanged,
+)
+from plughost._sdk import channel_of, host_call
+from plughost._shared import Clock, SystemClock
+from plughost._subscriptions import EVENT_OF, Subscriptions
+
+T = TypeVar("T")
+logger = logging.getLogger("plughost")
+
+HANDSHAKE = frozenset({"initialize", "server/discover", "ping"})
+"""Methods that the SDK answers itself; they pass OBSERVE, and `initialize` ADMIT too."""
+NOT_HANDED_ON = frozenset({"notifications/initialized", "notifications/cancelled"})
+"""Notifications that concern this host's own session with the client."""
+SUBSCRIBE = frozenset({"resources/subscribe", "resources/unsubscribe"})
+LIVE_KEYS = frozenset({"drain_timeout"})
+"""`[host]` keys that a reload applies."""
+_MISSING: Any = object()
+
+
+class _Front(Server[Any]):
+    """The SDK server that faces the clients. Its one middleware is the host; its capabilities are the catalog's."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        super().__init__(host.config.host.name, version=host.version)
+        self.middleware = [host.handle]
+        self.get_tool_input_schema = self._header_schema
+
+    def _header_schema(self, name: str) -> Mapping[str, Any] | None:
+        return self._host.generation.catalog.header_schemas.get(name)
+
+    def get_capabilities(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+        *,
+        protocol_version: str | None = None,
+    ) -> ServerCapabilities:
+        del notification_options, experimental_capabilities, extensions
+        self.instructions = self._host.generation.catalog.instructions
+        found = self._host.generation.catalog.capabilities(protocol_version or LATEST_HANDSHAKE_VERSION)
+        return ServerCapabilities.model_validate(found, by_name=False)
+
+
+class Host:
+    """A running host. Make one with `create_host` and use it as an async context manager.
+
+    `app` is its ASGI application; `run_stdio()` serves one client on stdin and stdout.
+    """
+
+    def __init__(
+        self,
+        config: HostConfig,
+        *,
+        providers: Mapping[str, object] | None = None,
+        plugins: Sequence[MCPPlugin[Any]] = (),
+        trace: bool = False,
+    ) -> None:
+        self.config = config
+        self.version = version("plughost")
+        self.trace = trace
+        self.instances: dict[str, Instance] = {}
+        self.failed: dict[str, PlughostError] = {}
+        """Instances with `required = false` that could not be registered, and why."""
+        self.python: dict[str, tuple[Any, InProcessProvider]] = {}
+        self.tables: dict[str, PluginTable] = {}
+        self.generation = Generation(Pipeline(()), Catalog(()))
+        self.subscriptions = Subscriptions(lambda: self.generation.catalog)
+        self.front = _Front(self)
+        self.stamp: Mapping[str, Any] = self.front.server_info_stamp
+        self.given = {name: self.in_process(name, server) for name, server in (providers or {}).items()}
+        self.http = HTTPStack.of(())
+        self.app = MCPApp(self)
+        self._objects = list(plugins)
+        self._running: dict[int, Lifecycle] = {}
+        self._registering: Instance | None = None
+        self._pending: Mapping[str, Instance] = {}
+        self._change = anyio.Lock()
+        self._events: deque[HostEvent] = deque(maxlen=10_000)
+        self._provider_events: deque[tuple[Provider, ProviderEvent]] = deque()
+        self._news = anyio.Event()
+        self._stack = AsyncExitStack()
+        self._tasks: TaskGroup | None = None
+
+    # -- life cycle ---------------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether the host has been entered and not left."""
+        return self._tasks is not None
+
+    async def __aenter__(self) -> Host:
+        if self.running:
+            raise RuntimeError(f"{self!r} runs already")
+        async with AsyncExitStack() as stack:
+            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            stack.push_async_callback(self._stop)
+            change = Change(self, self.config, self._objects)
+            await change.build()
+            await change.swap()
+            self._tasks.start_soon(self._deliver)
+            await stack.enter_async_context(self.app.sessions())
+            self._stack = stack.pop_all()
+        self.publish(HostEvent(EventType.HOST_STARTED, self.config.host.name))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.publish(HostEvent(EventType.HOST_DRAINING, self.config.host.name))
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def _stop(self) -> None:
+        """Let calls finish, stop plugins in reverse order, then providers."""
+        assert self._tasks is not None
+        with anyio.CancelScope(shield=True):
+            self.end_streams()
+            await self.drain(self.generation.pipeline.gate)
+            for instance in reversed(self.instances.values()):
+                await self.unregister_instance(instance)
+            self.instances = {}
+            for provider in self.generation.catalog.providers.values():
+                await self.stop_provider(provider)
+        self._tasks.cancel_scope.cancel()
+        self._tasks = None
+
+    async def drain(self, gate: Gate) -> bool:
+        """Wait until nobody is inside, at most `drain_timeout`. Says whether all left."""
+        with anyio.move_on_after(self.config.host.drain_timeout) as scope:
+            await gate.drained()
+        if scope.cancelled_caught:
+            logger.warning("%d calls did not finish within %s s", gate.inside, self.config.host.drain_timeout)
+        return not scope.cancelled_caught
+
+    def end_streams(self) -> None:
+        """End long-lived streams properly; their clients listen again."""
+        self.subscriptions.listeners.close()
+        self.app.end_streams()
+
+    async def run_stdio(self) -> None:
+        """Serve one client on stdin and stdout until it leaves. Enters the host if nobody did."""
+        if not self.running:
+            async with self:
+                return await self.run_stdio()
+        async with stdio_server() as (read, write):
+            await self.front.run(read, write, self.front.create_initialization_options())
+        return None
+
+    # -- change at runtime --------------------------------------------------------------------------------------------
+
+    async def register(self, plugin: MCPPlugin[Any], table: PluginTable | None = None) -> dict[str, Any]:
+        """Add a plugin object under its name, with the common keys of `table` (`match`, `required`).
+
+        Raises:
+            PluginError: The name is taken, or the plugin failed; nothing has changed.
+        """
+        if plugin.name in self.instances:
+            raise PluginError(plugin.name, "is registered already", remedy="Give the instance another name")
+        if table is not None:
+            self.tables[plugin.name] = table
+        return await self._apply(self.config, [*self._objects, plugin])
+
+    async def unregister(self, name: str) -> dict[str, Any]:
+        """Take a plugin instance out, wait until no call is in it, and let it release everything.
+
+        Raises:
+            PluginError: There is no such instance, or another one requires what it provides.
+        """
+        if name not in self.instances:
+            raise PluginError(name, f"is not registered{did_you_mean(name, self.instances)}")
+        self.tables.pop(name, None)
+        plugins = {key: table for key, table in self.config.plugins.items() if key != name}
+        config = self.config.model_copy(update={"plugins": plugins})
+        return await self._apply(config, [plugin for plugin in self._objects if plugin.name != name])
+
+    async def reload(self, config: HostConfig | None = None) -> dict[str, Any]:
+        """Read the config file again (or take `config`) and change what differs.
+
+        Returns a report: `changed` with name, action, calls drained and milliseconds; `restart` with the `[host]` keys
+        that only a restart applies.
+
+        Raises:
+            PlughostError: The new configuration is refused, or a plugin failed; nothing has changed.
+        """
+        try:
+            new = config or load_config(self.config.source or self.config)
+            old = self.config
+            report = await self._apply(new, self._objects)
+        except PlughostError as error:
+            self.publish(HostEvent(EventType.CONFIG_REFUSED, self.config.host.name, {"reason": str(error)}))
+            raise
+        changed = {key for key, value in new.host if value != getattr(old.host, key)} - LIVE_KEYS
+        self.publish(HostEvent(EventType.CONFIG_RELOADED, new.host.name))
+        return {**report, "restart": sorted(changed)}
+
+    async def _apply(self, config: HostConfig, objects: list[MCPPlugin[Any]]) -> dict[str, Any]:
+        if not self.running:
+            raise PlughostError(f"{self!r} does not run; enter it first: async with create_host(...) as host")
+        async with self._change:
+            change = Change(self, config, objects)
+            await change.build()
+            self.config, self._objects = config, objects
+            return await change.swap()
+
+    async def register_instance(self, item: Instance, pending: Mapping[str, Instance]) -> None:
+        """Run `register()` of a plugin in a task of its own."""
+        assert self._tasks is not None
+
+        async def start() -> None:
+            await item.plugin.register(self)
+
+        lifecycle = Lifecycle(start, item.plugin.unregister)
+        self._registering, self._pending = item, pending
+        try:
+            await lifecycle.enter(self._tasks)
+        except Exception as error:
+            remedy = "Mend it, or set enabled = false; required = false starts without it"
+            problem = f"register() raised {type(error).__name__}: {error}"
+            raise (error if isinstance(error, PluginError) else item.error(problem, remedy=remedy)) from error
+        finally:
+            self._registering, self._pending = None, {}
+        item.lifecycle = lifecycle
+
+    async def unregister_instance(self, item: Instance) -> None:
+        """Run `unregister()`; one that raises is logged, and gone all the same."""
+        if item.lifecycle is not None:
+            lifecycle, item.lifecycle = item.lifecycle, None
+            if (error := await lifecycle.leave()) is not None:
+                logger.error("unregister() of plugin %r raised", item.name, exc_info=error)
+        item.shared.clear()
+        item.manager.unregister(item.plugin)
+
+    def in_process(self, name: str, server: object, prefix: str = "") -> InProcessProvider:
+        """A provider for a server object, or the object itself if it is one."""
+        keys = tuple(key.get_secret_value() for key in self.config.host.request_state_keys)
+        return InProcessProvider(name, server, prefix=prefix, stamp=self.stamp, state_keys=keys)
+
+    async def start_provider(self, provider: Provider) -> bool:
+        """Start a provider in a task of its own. False if it runs already."""
+        assert self._tasks is not None
+        if id(provider) in self._running:
+            return False
+
+        async def start() -> None:
+            try:
+                await provider.start(lambda event: self._heard(provider, event))
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await provider.stop()
+                raise
+
+        lifecycle = self._running[id(provider)] = Lifecycle(start, provider.stop)
+        try:
+            await lifecycle.enter(self._tasks)
+        except BaseException:
+            del self._running[id(provider)]
+            raise
+        return True
+
+    async def stop_provider(self, provider: Provider) -> None:
+        """Stop a provider; one that raises is logged, and gone all the same."""
+        lifecycle = self._running.pop(id(provider), None)
+        if lifecycle is not None and (error := await lifecycle.leave()) is not None:
+            logger.error("stop() of provider %r raised", provider.name, exc_info=error)
+
+    # -- what plugins use ---------------------------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> Clock:
+        """Where time comes from."""
+        return self.get(Clock, _SYSTEM_CLOCK)  # type: ignore[type-abstract]
+
+    def provide(self, kind: type[T], value: T) -> None:
+        """Share `value` with other plugins under a type that the plugin lists in `provides`. Only in `register()`.
+
+        Raises:
+            RuntimeError: No plugin is being registered.
+        """
+        if self._registering is None:
+            raise RuntimeError("host.provide() is for register(); the plugin's life decides how long it is shared")
+        self._registering.shared[kind] = value
+
+    def get(self, kind: type[T], default: Any = _MISSING) -> T:
+        """What another plugin shares under `kind`.
+
+        Raises:
+            PlughostError: Nobody shares it, and there is no default.
+        """
+        for item in (*self._pending.values(), *self.instances.values()):
+            if kind in item.shared:
+                return cast("T", item.shared[kind])
+        if default is _MISSING:
+            raise PlughostError(f"no enabled plugin provides {kind.__name__}; list it in requires, or give a default")
+        return cast("T", default)
+
+    @property
+    def shared_types(self) -> set[type]:
+        """The types that can be had without a plugin."""
+        return {Clock}
+
+    def publish(self, event: HostEvent) -> None:
+        """Tell every plugin of an event, later, from a queue."""
+        self._events.append(event)
+        self._news.set()
+
+    @property
+    def health_checks(self) -> list[tuple[str, HealthCheck]]:
+        """All checks, each with the instance it comes from."""
+        return [
+            (item.name, check)
+            for item in self.instances.values()
+            for check in item.contributed("plughost_health_checks")
+        ]
+
+    # -- what providers tell ------------------------------------------------------------------------------------------
+
+    def _heard(self, provider: Provider, event: ProviderEvent) -> None:
+        self._provider_events.append((provider, event))
+        self._news.set()
+
+    async def _deliver(self) -> None:
+        """Follow the providers, and tell plugins of events: everything that no call may wait for."""
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            kinds: set[Kind] = set()
+            uris: dict[str, None] = {}
+            while self._provider_events:
+                provider, event = self._provider_events.popleft()
+                if isinstance(event, ListChanged):
+                    kinds.add(event.kind)
+                elif isinstance(event, ResourceChanged):
+                    uris[event.uri] = None
+                elif isinstance(event, ProviderUp | ProviderDown):
+                    kinds.update(Kind)
+                    reason = {"reason": event.reason} if isinstance(event, ProviderDown) else {}
+                    kind = EventType.PROVIDER_DOWN if reason else EventType.PROVIDER_UP
+                    self.publish(HostEvent(kind, provider.name, reason))
+            if kinds:
+                await self.refresh(kinds)
+            for uri in uris:
+                await self.subscriptions.publish(ResourceUpdated(uri))
+            while self._events:
+                news = self._events.popleft()
+                for item in list(self.instances.values()):
+                    item.tell(news)
+
+    async def refresh(self, kinds: set[Kind]) -> None:
+        """Ask the providers for their lists again, and tell the clients which of `kinds` to fetch anew."""
+        while True:
+            seen = self.generation
+            catalog = await Catalog.build(seen.catalog.providers.values())
+            if seen is self.generation:
+                break
+        known = {str(conflict) for conflict in seen.catalog.conflicts}
+        for conflict in catalog.conflicts:
+            if str(conflict) not in known:
+                logger.error("%s; left out until it is mended", conflict)
+        self.generation = Generation(seen.pipeline, catalog)
+        await self.announce(kinds)
+
+    async def announce(self, kinds: set[Kind]) -> None:
+        """Tell clients of both eras which lists changed."""
+        for event in {EVENT_OF[kind]: None for kind in Kind if kind in kinds}:
+            await self.subscriptions.publish(event)
+        if kinds:
+            details = {"kinds": sorted(kind.value for kind in kinds)}
+            self.publish(HostEvent(EventType.CATALOG_CHANGED, self.config.host.name, details))
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    async def handle(self, ctx: ServerRequestContext[Any, Any], call_next: SDKCallNext) -> HandlerResult:
+        """The SDK's middleware: take every message of a session or of stdio off its hands."""
+        connection, dispatch = channel_of(ctx)
+        params = ctx.params if ctx.params is not None else {}
+        call = Call(ctx.method, params, connection=connection, dispatch=dispatch, request=ctx.request, context=ctx)
+
+        async def by_sdk(_: Call) -> Result:
+            result = await call_next(ctx)
+            if call.request_id is None and call.method not in NOT_HANDED_ON:
+                for provider in self.generation.catalog.providers.values():
+                    await provider.notify(call)
+            return cast("Result", result if result is not None else {})
+
+        if call.is_notification or call.method in HANDSHAKE:
+            result = await self._bounded(call, self.generation.observe(call, by_sdk))
+            if call.method == "initialize":
+                self.subscriptions.join(connection)
+            return dict(result)
+        if not connection.initialize_accepted:  # the SDK's own gate sits below this chain: a cache would answer first
+            raise MCPError(INVALID_PARAMS, "Invalid request parameters", "")
+        return await self.dispatch(call)
+
+    async def exchange(
+        self, connection: Connection, dispatch: DispatchContext[Any], method: str, params: Mapping[str, Any], request: Request
+    ) -> dict[str, Any]:
+        """One request of 2026-07-28 over HTTP, without the SDK's layers in between."""
+        if method in HANDSHAKE:
+            return await ServerRunner(self.front, connection, {}).on_request(dispatch, method, params)
+        return await self.dispatch(Call(method, params, connection=connection, dispatch=dispatch, request=request))
+
+    async def dispatch(self, call: Call) -> dict[str, Any]:
+        """Run one request through the generation in force, and finish its result.
+
+        Raises:
+            MCPError: The call was refused or failed. Nothing internal leaves (G7).
+        """
+        result = await self._bounded(call, self.generation.run(call))
+        if call.method == "subscriptions/listen":
+            result = await self.subscriptions.listen(call)
+        elif call.method in SUBSCRIBE:
+            await self.subscriptions.subscribe(call)
+        return finish(call, result, self.stamp)
+
+    async def _bounded(self, call: Call, walk: Any) -> Result:
+        """Let no exception but `MCPError` out: the client gets a request id, the log the traceback (G7)."""
+        try:
+            return cast("Result", await walk)
+        except MCPError:
+            raise
+        except Exception:
+            logger.exception("request %s failed: %r", call.request_id, call)
+            raise MCPError(INTERNAL_ERROR, "Internal error", {"requestId": str(call.request_id)}) from None
+
+    # -- what operators ask -------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What runs, as JSON: the host, its plugin instances and its providers."""
+        layers = self.generation.pipeline.layers
+        plugins = [
+            {
+                "name": item.name,
+                "plugin": item.kind,
+                "version": item.plugin.version,
+                "status": "active",
+                "reason": "",
+                "remedy": "",
+                "position": [f"{layer.phase.name} {layers.index(layer) + 1}" for layer in layers if layer.instance == item.name],
+                "hooks": sorted(caller.name for caller in item.manager.get_hookcallers(item.plugin) or ()),
+            }
+            for item in self.instances.values()
+        ]
+        plugins += [
+            {"name": name, "plugin": name, "status": "failed", "reason": str(error), "remedy": getattr(error, "remedy", "")}
+            for name, error in self.failed.items()
+        ]
+        providers = [
+            {
+                "name": provider.name,
+                "prefix": provider.prefix,
+                "status": "up" if provider.capabilities(LATEST_HANDSHAKE_VERSION) else "down",
+                "kind": type(provider).__name__,
+            }
+            for provider in self.generation.catalog.providers.values()
+        ]
+        host = {"name": self.config.host.name, "version": self.version, "listen": self.config.host.listen}
+        return {"host": host, "plugins": plugins, "providers": providers}
+
+    def chain(self, target: str | None = None, method: str = "tools/call") -> list[dict[str, Any]]:
+        """The layers that a call would walk through, outside in."""
+        call = host_call(method, {TARGETS[method]: target} if target is not None and method in TARGETS else {})
+        if call.target is not None and not self.generation.catalog.resolve(call):
+            raise PlughostError(f"no provider has {target!r}{did_you_mean(target or '', self._targets())}")
+        return self.generation.pipeline.describe(call)
+
+    def _targets(self) -> list[str]:
+        return [name for routes in self.generation.catalog.routes.values() for name in routes]
+
+    def operations(self) -> dict[str, list[dict[str, Any]]]:
+        """The operations of every instance, with the JSON Schema of their parameters."""
+        return {
+            item.name: [
+                {
+                    "name": found.name,
+                    "summary": found.summary,
+                    "changes": found.changes,
+                    "parameters": found.parameters.model_json_schema(),
+                }
+                for found in item.contributed("plughost_operations")
+            ]
+            for item in self.instances.values()
+        }
+
+    async def run_operation(self, instance: str, operation: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """Run an operation of a plugin instance and return its JSON value.
+
+        Raises:
+            PluginError: There is no such instance or operation.
+            ConfigError: The parameters are refused.
+        """
+        item = self.instances.get(instance)
+        if item is None:
+            raise PluginError(instance, f"is not registered{did_you_mean(instance, self.instances)}")
+        found: dict[str, Operation] = {found.name: found for found in item.contributed("plughost_operations")}
+        if operation not in found:
+            remedy = f"Operations are: {', '.join(found) or 'none'}"
+            raise item.error(f"has no operation {operation!r}{did_you_mean(operation, found)}", remedy=remedy)
+        model = found[operation].parameters
+        try:
+            arguments = model.model_validate(parameters or {})
+        except ValidationError as error:
+            raise ConfigError(explain(error, model), source=f"{instance} {operation}") from None
+        return await found[operation].run(arguments)
+
+    def __repr__(self) -> str:
+        return f"<Host {self.config.host.name!r}: {len(self.instances)} plugins, {self.generation.catalog!r}>"
+
+
+_SYSTEM_CLOCK = SystemClock()
+
+
+def create_host(
+    config: HostConfig | Mapping[str, Any] | str | Path | None = None,
+    *,
+    providers: Mapping[str, object] | None = None,
+    plugins: Sequence[MCPPlugin[Any]] = (),
+    trace: bool = False,
+) -> Host:
+    """The server factory: from one config to a server with its middleware applied.
+
+    `config` is a `HostConfig`, a mapping of the same shape as the TOML, or a path. `providers` maps names to SDK server
+    objects, `plugins` adds plugin objects without an entry point.
+
+    Raises:
+        ConfigError: Names every fault of the config.
+        ProviderError: One of `providers` is not a server.
+    """
+    return Host(load_config(config if config is not None else {}), providers=providers, plugins=plugins, trace=trace)

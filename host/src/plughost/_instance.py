@@ -1,0 +1,141 @@
+"""One configured use of a plugin: its object, its task, and what it contributes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pluggy
+from anyio.abc import TaskGroup, TaskStatus
+
+from plughost._errors import PluginError
+from plughost._events import HostEvent
+from plughost._pipeline import Layer, Publish, layers_of
+from plughost._plugin import MCPPlugin
+from plughost.hookspecs import hook_names, new_plugin_manager
+
+if TYPE_CHECKING:
+    from plughost._config import HostConfig, PluginTable
+
+logger = logging.getLogger("plughost")
+
+
+class Lifecycle:
+    """Runs start and stop of one thing in one task of its own, so that what start enters, stop can leave."""
+
+    def __init__(self, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> None:
+        self._start = start
+        self._stop = stop
+        self._leave = anyio.Event()
+        self._left = anyio.Event()
+        self._error: Exception | None = None
+
+    async def enter(self, tasks: TaskGroup) -> None:
+        """Run start; raises what it raises."""
+        await tasks.start(self._run)
+
+    async def _run(self, *, task_status: TaskStatus[None]) -> None:
+        with anyio.CancelScope() as scope:
+            await self._start()
+            scope.shield = True  # only `leave` ends it, so that stop can always run to its end
+            task_status.started()
+            await self._leave.wait()
+            try:
+                await self._stop()
+            except Exception as error:  # noqa: BLE001 - kept for whoever waits in `leave`
+                self._error = error
+            finally:
+                self._left.set()
+
+    async def leave(self) -> Exception | None:
+        """Run stop and wait for it; returns what it raised."""
+        self._leave.set()
+        await self._left.wait()
+        return self._error
+
+
+@dataclass(eq=False, slots=True)
+class Instance:
+    """A plugin instance that is, or is about to be, registered."""
+
+    plugin: MCPPlugin[Any]
+    kind: str
+    table: PluginTable
+    origin: str = ""
+    manager: pluggy.PluginManager = field(default_factory=new_plugin_manager)
+    lifecycle: Lifecycle | None = None
+    shared: dict[type, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.plugin.name
+
+    def check(self) -> None:
+        """Validate every hook implementation.
+
+        Raises:
+            PluginError: Names the hook and the argument.
+        """
+        try:
+            self.manager.register(self.plugin, self.name)
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise self.error(str(error).replace("\n", " "), remedy="Compare it with plughost.hookspecs") from error
+        known = hook_names()
+        for name in (name for name in dir(type(self.plugin)) if name.startswith("plughost_")):
+            if name not in known:
+                raise self.error(f"has no such hook as {name!r}", remedy=f"Hooks are: {', '.join(known)}")
+            if not hasattr(getattr(self.plugin, name), "plughost_impl"):
+                raise self.error(f"{name} is not marked as a hook", remedy="Put @hookimpl above it")
+
+    def contributed(self, hook: str, **arguments: Any) -> list[Any]:
+        """What one of its hooks returns.
+
+        Raises:
+            PluginError: The hook raised, or did not return something to iterate.
+        """
+        try:
+            return [item for items in getattr(self.manager.hook, hook)(**arguments) for item in items or ()]
+        except Exception as error:
+            raise self.error(f"{hook} raised {type(error).__name__}: {error}", remedy="See the log") from error
+
+    def layers(self, publish: Publish) -> list[Layer]:
+        return layers_of(self.plugin, self.kind, self.table.match, self.contributed("plughost_middleware"), publish)
+
+    def tell(self, event: HostEvent) -> None:
+        """Deliver an event; a plugin that raises only loses this one."""
+        try:
+            self.manager.hook.plughost_event(event=event)
+        except Exception:
+            logger.exception("plughost_event of plugin %r raised", self.name)
+
+    def error(self, problem: str, *, remedy: str = "") -> PluginError:
+        return PluginError(self.name, problem, origin=self.origin, remedy=remedy)
+
+
+def in_order(instances: Iterable[Instance], available: Iterable[type]) -> list[Instance]:
+    """Instances so that each comes after those that provide what it requires.
+
+    Raises:
+        PluginError: Something required is provided by nobody, or the requirements form a cycle.
+    """
+    instances = list(instances)
+    providers = {shared: item for item in instances for shared in item.plugin.provides}
+    graph: dict[int, set[int]] = {}
+    index = {id(item): position for position, item in enumerate(instances)}
+    for position, item in enumerate(instances):
+        graph[position] = set()
+        for needed in item.plugin.requires:
+            if needed in providers:
+                graph[position].add(index[id(providers[needed])])
+            elif needed not in set(available):
+                raise item.error(f"requires {needed.__name__}, which no enabled plugin provides", remedy="Enable one")
+    try:
+        return [instances[position] for position in TopologicalSorter(graph).static_order()]
+    except CycleError as error:
+        names = " -> ".join(instances[position].name for position in error.args[1])
+        raise PluginError(instances[error.args[1][0]].name, f"requirements form a cycle: {names}") from None

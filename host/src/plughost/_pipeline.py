@@ -1,0 +1,279 @@
+"""The pipeline: middleware in their order, folded once into chains of coroutines.
+
+Hooks decide what stands in it; a chain runs it. What does not apply to a method or target is left out when the chain
+is compiled, so that it costs nothing per call.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import anyio
+from mcp.shared.exceptions import MCPError
+
+from plughost._call import Call, CallNext, Handler, Result
+from plughost._errors import PluginError
+from plughost._events import EventType, HostEvent
+from plughost._plugin import Match, MCPPlugin, Middleware, Phase
+
+logger = logging.getLogger("plughost.pipeline")
+trace_logger = logging.getLogger("plughost.trace")
+
+Publish = Callable[[HostEvent], None]
+_MATCH_FIELD = {"tools/call": "tool", "prompts/get": "prompt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One middleware in its place: the instance it belongs to, and which calls that instance is for."""
+
+    middleware: Middleware
+    instance: str
+    plugin: str
+    match: Match | None
+    handler: Handler
+    methods: frozenset[str] | None
+
+    @property
+    def phase(self) -> Phase:
+        return self.middleware.phase
+
+    def takes(self, method: str) -> bool:
+        """Whether the layer handles this method; `None` means every request and no notification."""
+        if self.methods is None:
+            return not method.startswith("notifications/")
+        return method in self.methods
+
+    def concerns(self, call: Call) -> bool:
+        """Whether the names in `match` fit the resolved call. Without names it does."""
+        match = self.match
+        if match is None:
+            return True
+        if match.provider is not None and not (call.provider and fnmatchcase(call.provider, match.provider)):
+            return False
+        if (match.tool, match.prompt, match.resource) == (None, None, None):
+            return True
+        field = _MATCH_FIELD.get(call.method, "resource" if call.method.startswith("resources/") else "")
+        pattern = getattr(match, field) if field else None
+        name = call.local_name if call.local_name is not None else call.target
+        return pattern is not None and name is not None and fnmatchcase(name, pattern)
+
+    @property
+    def per_caller(self) -> bool:
+        """Whether who calls decides, so that it can only be decided in the call."""
+        return self.match is not None and (self.match.tenant is not None or self.match.principal is not None)
+
+    def describe(self) -> dict[str, Any]:
+        """One line of `plughost chain`."""
+        return {
+            "instance": self.instance,
+            "plugin": self.plugin,
+            "phase": self.phase.name,
+            "methods": sorted(self.methods) if self.methods is not None else None,
+            "match": self.match.model_dump(exclude_none=True) if self.match else None,
+        }
+
+
+def layers_of(
+    plugin: MCPPlugin[Any], kind: str, match: Match | None, middleware: Iterable[Middleware], publish: Publish
+) -> list[Layer]:
+    """The layers that one plugin instance contributes.
+
+    Raises:
+        PluginError: A hook returned something else than `Middleware`, or a match that its phase cannot decide.
+    """
+    layers = []
+    for item in middleware:
+        if not isinstance(item, Middleware):
+            raise PluginError(plugin.name, f"plughost_middleware returned {item!r}, which is not a Middleware")
+        if match is not None and item.phase < Phase.GUARD:
+            raise PluginError(
+                plugin.name,
+                f"has a match, but its middleware stands in {item.phase.name}, where the target is not resolved yet",
+                remedy="Take the match out, or use a plugin that stands in GUARD, REUSE or PROTECT",
+            )
+        methods = None if item.methods is None else frozenset(item.methods)
+        notifications = [name for name in methods or () if name.startswith("notifications/")]
+        if notifications and item.phase is not Phase.OBSERVE:
+            raise PluginError(plugin.name, f"names {notifications[0]!r} in {item.phase.name}; only OBSERVE sees it")
+        layers.append(Layer(item, plugin.name, kind, match, _guarded(plugin, item, publish), methods))
+    return layers
+
+
+def order(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """All layers outside in: by phase, then `before`/`after`, then name.
+
+    Raises:
+        PluginError: The constraints of a phase form a cycle; the message prints it.
+    """
+    ordered: list[Layer] = []
+    layers = list(layers)
+    for phase in Phase:
+        nodes = [layer for layer in layers if layer.phase is phase]
+        graph: dict[int, set[int]] = {index: set() for index in range(len(nodes))}
+        for index, layer in enumerate(nodes):
+            for other, neighbour in enumerate(nodes):
+                if neighbour.plugin in layer.middleware.after and neighbour.plugin != layer.plugin:
+                    graph[index].add(other)
+                if neighbour.plugin in layer.middleware.before and neighbour.plugin != layer.plugin:
+                    graph[other].add(index)
+        sorter = TopologicalSorter(graph)
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            names = [nodes[index].instance for index in error.args[1]]
+            raise PluginError(
+                names[0],
+                f"before/after constraints in {phase.name} form a cycle: {' -> '.join(reversed(names))}",
+                remedy="Disable one of them, or take one constraint out",
+            ) from None
+        while sorter.is_active():
+            ready = sorted(sorter.get_ready(), key=lambda index: (nodes[index].instance, index))
+            ordered += [nodes[index] for index in ready]
+            sorter.done(*ready)
+    return tuple(ordered)
+
+
+class Gate:
+    """Counts who is inside, and lets one wait until nobody is."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self._empty: anyio.Event | None = None
+
+    def leave(self) -> None:
+        self.inside -= 1
+        if self.inside == 0 and self._empty is not None:
+            self._empty.set()
+
+    async def drained(self) -> None:
+        """Return when nobody is inside."""
+        if self.inside:
+            self._empty = anyio.Event()
+            await self._empty.wait()
+
+
+class Pipeline:
+    """The layers in force, the chains compiled from them, and a gate that counts the calls inside."""
+
+    def __init__(self, layers: Iterable[Layer], *, trace: bool = False) -> None:
+        self.layers = order(layers)
+        self.gate = Gate()
+        self._trace = trace
+
+    def outer(self, method: str, end: CallNext) -> CallNext:
+        """OBSERVE, ADMIT and TRANSFORM around `end`, which resolves the target."""
+        return self._fold([layer for layer in self.layers if layer.phase < Phase.GUARD and layer.takes(method)], end)
+
+    def inner(self, call: Call, end: CallNext) -> CallNext:
+        """GUARD, REUSE and PROTECT around `end`, for the target that `call` has been resolved to."""
+        return self._fold([layer for layer in self.layers if self._inside(layer, call)], end)
+
+    def observe(self, method: str, end: CallNext, *, admit: bool = False) -> CallNext:
+        """OBSERVE only, and ADMIT for what it may veto, around `end`."""
+        last = Phase.ADMIT if admit else Phase.OBSERVE
+        return self._fold([layer for layer in self.layers if layer.phase <= last and layer.takes(method)], end)
+
+    @property
+    def by_name(self) -> bool:
+        """Whether any layer depends on the resolved names, so that inner chains differ by target."""
+        return any(layer.match is not None for layer in self.layers)
+
+    def describe(self, call: Call) -> list[dict[str, Any]]:
+        """What a call would walk through, outside in."""
+        outer = [layer for layer in self.layers if layer.phase < Phase.GUARD and layer.takes(call.method)]
+        return [layer.describe() for layer in (*outer, *(layer for layer in self.layers if self._inside(layer, call)))]
+
+    @staticmethod
+    def _inside(layer: Layer, call: Call) -> bool:
+        return layer.phase >= Phase.GUARD and layer.takes(call.method) and layer.concerns(call)
+
+    def _fold(self, layers: list[Layer], end: CallNext) -> CallNext:
+        chain = end
+        for layer in reversed(layers):
+            handler = _traced(layer) if self._trace else layer.handler
+            step = _bind(handler, chain)
+            chain = _for_caller(layer.match, step, chain) if layer.match and layer.per_caller else step
+        return chain
+
+
+def _bind(handler: Handler, call_next: CallNext) -> CallNext:
+    def step(call: Call) -> Any:
+        return handler(call, call_next)
+
+    return step
+
+
+def _for_caller(match: Match, step: CallNext, skip: CallNext) -> CallNext:
+    def choose(call: Call) -> Any:
+        who = call.principal
+        tenant, subject = (who.tenant or "", who.subject) if who else ("", "")
+        fits = (match.tenant is None or fnmatchcase(tenant, match.tenant)) and (
+            match.principal is None or fnmatchcase(subject, match.principal)
+        )
+        return step(call) if fits else skip(call)
+
+    return choose
+
+
+def _guarded(plugin: MCPPlugin[Any], item: Middleware, publish: Publish) -> Handler:
+    """Apply `fail_mode` and `mode` of a plugin that can refuse. The defaults need no wrapper: what raises, refuses."""
+    fail_open = getattr(plugin.config, "fail_mode", "closed") == "open"
+    observing = getattr(plugin.config, "mode", "enforce") == "observe"
+    if item.phase < Phase.ADMIT or not (fail_open or observing):
+        return item.handler
+    handler = item.handler
+
+    async def guard(call: Call, call_next: CallNext) -> Result:
+        passed = False
+
+        async def onward(call: Call) -> Result:
+            nonlocal passed
+            passed = True
+            return await call_next(call)
+
+        try:
+            return await handler(call, onward)
+        except MCPError as refusal:
+            if passed or not observing:
+                raise
+            publish(HostEvent(EventType.WOULD_REFUSE, plugin.name, {"method": call.method, "code": refusal.code}))
+            logger.warning("%s would refuse %r: %s", plugin.name, call, refusal.message)
+        except Exception:
+            if passed or not fail_open:
+                raise
+            publish(HostEvent(EventType.FAIL_OPEN, plugin.name, {"method": call.method}))
+            logger.exception("%s failed; %r passes, since fail_mode is open", plugin.name, call)
+        return await call_next(call)
+
+    return guard
+
+
+def _traced(layer: Layer) -> Handler:
+    async def traced(call: Call, call_next: CallNext) -> Result:
+        inside = 0.0
+
+        async def timed(call: Call) -> Result:
+            nonlocal inside
+            begin = time.perf_counter()
+            try:
+                return await call_next(call)
+            finally:
+                inside += time.perf_counter() - begin
+
+        begin = time.perf_counter()
+        try:
+            return await layer.handler(call, timed)
+        finally:
+            own = time.perf_counter() - begin - inside
+            trace_logger.info(
+                "%-9s %-20s %8.1f us  %s %s", layer.phase.name, layer.instance, own * 1e6, call.method, call.target or ""
+            )
+
+    return traced

@@ -1,0 +1,156 @@
+"""The one module that touches what the SDK marks provisional or keeps private. Tested with mcp 2.3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from mcp.server._otel import OpenTelemetryMiddleware
+from mcp.server.connection import Connection
+from mcp.server.context import ServerMiddleware, ServerRequestContext
+from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions, Server
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.server.session import ServerSession
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.dispatcher import DispatchContext
+from mcp.shared.exceptions import NoBackChannelError
+from mcp.shared.message import MessageMetadata, ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types import CLIENT_CAPABILITIES_META_KEY, PROTOCOL_VERSION_META_KEY, RequestId, RequestParams
+from mcp_types.version import LATEST_MODERN_VERSION
+from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from plughost._call import Call
+
+MODERN_ENVELOPE: Mapping[str, Any] = {PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION, CLIENT_CAPABILITIES_META_KEY: {}}
+"""The `_meta` of a request that the host itself makes."""
+
+
+def lowlevel_server(obj: object) -> Server[Any] | None:
+    """The low-level server inside an `MCPServer`, a FastMCP server or itself; `None` for anything else."""
+    for candidate in (obj, getattr(obj, "_lowlevel_server", None), getattr(obj, "_mcp_server", None)):
+        if isinstance(candidate, Server):
+            return candidate
+    return None
+
+
+def channel_of(ctx: ServerRequestContext[Any, Any]) -> tuple[Connection, DispatchContext[Any]]:
+    """The connection and the request's line to its client, out of the SDK's request context."""
+    session = ctx.session
+    return session._connection, session._request_outbound  # noqa: SLF001 - no public way to them in 2.3
+
+
+def make_context(call: Call) -> ServerRequestContext[Any, Any]:
+    """The request context that the SDK would have made for this call."""
+    metadata = call.dispatch.message_metadata
+    extra = metadata if isinstance(metadata, ServerMessageMetadata) else ServerMessageMetadata()
+    try:
+        meta = RequestParams.model_validate({"_meta": dict(call.meta)}, by_name=False).meta
+    except ValidationError:
+        meta = None
+    return ServerRequestContext(
+        session=ServerSession(call.dispatch, call.connection, request_meta=meta if call.request_id is not None else None),
+        lifespan_context={},
+        method=call.method,
+        params=call.params,
+        request_id=call.request_id,
+        meta=meta,
+        protocol_version=call.protocol_version,
+        request=call.request,
+        close_sse_stream=extra.close_sse_stream,
+        close_standalone_sse_stream=extra.close_standalone_sse_stream,
+    )
+
+
+class ServerView:
+    """A provider's server as its `ServerRunner` sees it: all its own, but the SDK's tracing and identity stamp.
+
+    Running the provider's runner over this view keeps its middleware, and with it the sealing of request state;
+    running its bare handlers would not.
+    """
+
+    def __init__(self, server: Server[Any], stamp: Mapping[str, Any], state_keys: tuple[str, ...] = ()) -> None:
+        self.server = server
+        self.get_request_handler: Callable[[str], HandlerEntry[Any] | None] = server.get_request_handler
+        self.get_notification_handler: Callable[[str], HandlerEntry[Any] | None] = server.get_notification_handler
+        self._stamp = stamp
+        self._boundaries: dict[int, RequestStateBoundary] = {}
+        self._state_keys = state_keys
+
+    @property
+    def cache_hints(self) -> Mapping[str, Any]:
+        return self.server.cache_hints
+
+    @property
+    def server_info_stamp(self) -> dict[str, Any]:
+        return dict(self._stamp)
+
+    @property
+    def middleware(self) -> list[ServerMiddleware[Any]]:
+        found = [item for item in self.server.middleware if not isinstance(item, OpenTelemetryMiddleware)]
+        return [self._keyed(item) for item in found] if self._state_keys else found
+
+    def _keyed(self, item: ServerMiddleware[Any]) -> ServerMiddleware[Any]:
+        """The boundary that seals request state under the host's keys instead of the process's own (H2)."""
+        if not isinstance(item, RequestStateBoundary):
+            return item
+        if id(item) not in self._boundaries:
+            policy = item._security  # noqa: SLF001 - its time limit and binding are kept
+            security = RequestStateSecurity(
+                keys=list(self._state_keys), ttl=policy.ttl, bind_principal=policy.bind_principal, audience=policy.audience
+            )
+            self._boundaries[id(item)] = RequestStateBoundary(security, default_audience=item._audience)  # noqa: SLF001
+        return self._boundaries[id(item)]
+
+    def capabilities(self, protocol_version: str) -> dict[str, Any]:
+        """What the server can do, as a wire mapping."""
+        changes = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
+        found = self.server.get_capabilities(changes, protocol_version=protocol_version)
+        return found.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+
+class HostDispatch:
+    """A dispatch context for requests that the host makes itself: notifications go to `on_notify`, the rest nowhere."""
+
+    can_send_request = False
+    message_metadata: MessageMetadata = None
+    transport = TransportContext(kind="host", can_send_request=False)
+
+    def __init__(self, request_id: RequestId = "host", on_notify: Callable[[str, Any], None] | None = None) -> None:
+        self.request_id: RequestId | None = request_id
+        self.cancel_requested = anyio.Event()
+        self._on_notify = on_notify
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> None:
+        del opts
+        if self._on_notify is not None:
+            self._on_notify(method, params)
+
+    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Nobody waits for it."""
+
+    async def send_raw_request(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> dict[str, Any]:
+        raise NoBackChannelError(method)
+
+
+def host_call(method: str, params: Mapping[str, Any] | None = None, dispatch: HostDispatch | None = None) -> Call:
+    """A call that the host makes itself, in the newest revision."""
+    from plughost._call import Call  # noqa: PLC0415 - `_call` reaches this module lazily too
+
+    connection = Connection.from_envelope(LATEST_MODERN_VERSION, None, {})
+    body = {**(params or {}), "_meta": MODERN_ENVELOPE}
+    return Call(method, body, connection=connection, dispatch=dispatch or HostDispatch())
+
+
+def end_standalone_streams(manager: StreamableHTTPSessionManager) -> None:
+    """End the open GET streams of legacy sessions; their clients reconnect."""
+    for transport in list(manager._server_instances.values()):  # noqa: SLF001 - the manager offers no list
+        transport.close_standalone_sse_stream()
+
+
+async def end_sessions(manager: StreamableHTTPSessionManager) -> None:
+    """Terminate every legacy session, so that no open stream holds up the exit."""
+    for transport in list(manager._server_instances.values()):  # noqa: SLF001 - the manager offers no list
+        await transport.terminate()
