@@ -2,6 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+
+import click
+
+from plughost_docs.markdown import table
+
+ROOT_COMMAND = "plughost"
+
 
 def section() -> str:
-    return ""
+    """One heading per command, in alphabetical order."""
+    from plughost._cli import cli  # noqa: PLC0415 - the generators of other pages need no command line
+
+    return "\n".join(_describe(cli, click.Context(cli, info_name=ROOT_COMMAND), 2))
+
+
+def _describe(command: click.Command, context: click.Context, level: int) -> Iterator[str]:
+    yield f"{'#' * level} `{context.command_path}`\n"
+    yield inspect.cleandoc(command.help or command.get_short_help_str()).replace("\b\n", "") + "\n"
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    yield f"```console\n$ {usage}\n```\n"
+    options = [parameter for parameter in command.get_params(context) if isinstance(parameter, click.Option)]
+    yield table(("option", "meaning"), (_option(option, context) for option in options if not option.hidden))
+    if isinstance(command, click.Group):
+        for name, child in sorted(command.commands.items()):
+            yield from _describe(child, click.Context(child, info_name=name, parent=context), min(level + 1, 4))
+
+
+def _option(option: click.Option, context: click.Context) -> tuple[str, str]:
+    record = option.get_help_record(context)
+    assert record is not None
+    return f"`{record[0]}`", record[1]

@@ -1,4 +1,4 @@
-"""Counts calls; `plughost ctl counter show` tells, `plughost ctl counter reset --to 5` changes."""
+"""Counts calls; `plughost ctl counter show` tells, `plughost ctl counter reset to=5` changes."""
 
 from collections.abc import Iterable
 
