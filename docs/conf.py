@@ -16,5 +16,5 @@ html_title = "Plughost"
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
