@@ -1,0 +1,47 @@
+"""What the commands share: their common options, and how they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plughost._document import DEFAULT_FILE, find_config
+from plughost._errors import ConfigError, Fault
+
+config_option = click.option(
+    "--config",
+    "given",
+    metavar="FILE",
+    help=f"Config file; default ./{DEFAULT_FILE}, then [tool.plughost] of ./pyproject.toml.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def need_config(given: str | None) -> Path:
+    """The config file, where a command cannot do without.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    path = find_config(given)
+    if path is None:
+        problem = f"not found in {Path.cwd()}; create it, or name a config file with --config"
+        raise ConfigError([Fault("", problem)], source=DEFAULT_FILE)
+    return path
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell; the last one as long as it likes."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+        click.echo("  ".join([*cells, line[-1]]).rstrip())

@@ -1,0 +1,227 @@
+"""`plughost plugins`: what is installed, configured and running; and switching it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plughost import _control as control
+from plughost._cli.options import config_option, json_option, need_config, print_json, print_table
+from plughost._discovery import PluginSource, discover, find_source, load_class
+from plughost._document import find_config, parse_document, plugin_tables, read_document
+from plughost._errors import ControlError, PluginError, did_you_mean
+
+Row = dict[str, Any]
+
+
+@click.group()
+def plugins() -> None:
+    """List, inspect and switch plugins."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Looking
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def survey(config: Path | None) -> list[Row]:
+    """A row for each instance in the config or on the running host, then one for each plugin that none uses."""
+    sources = discover()
+    tables = plugin_tables(read_document(config)) if config else {}
+    rows = {}
+    for name, table in tables.items():
+        kind = str(table.get("plugin") or name)
+        try:
+            row = _row(name, find_source(kind, sources, config.parent if config else Path(), instance=name))
+        except PluginError as error:
+            row = _row(name, PluginSource(kind, "", status="failed", reason=error.problem, remedy=error.remedy))
+        if table.get("enabled") is False:
+            row |= {"status": "disabled", "reason": "enabled = false", "remedy": f"plughost plugins enable {name}"}
+        elif row["status"] == "available":
+            row["reason"] = "enabled, but no host is running"
+        rows[name] = row
+    for running in _running(config):
+        name = running["name"]
+        row = rows.get(name) or _row(name, sources.get(running["plugin"], PluginSource(running["plugin"], "")))
+        rows[name] = {**row, **running}
+    used = {row["plugin"] for row in rows.values()}
+    return [*rows.values(), *(_row(name, source) for name, source in sources.items() if name not in used)]
+
+
+def _row(name: str, source: PluginSource) -> Row:
+    return {
+        "name": name,
+        "plugin": source.name,
+        "distribution": source.distribution,
+        "version": source.version,
+        "summary": source.summary,
+        "status": source.status,
+        "reason": source.reason,
+        "remedy": source.remedy,
+        "position": [],
+        "hooks": [],
+        "location": source.location,
+    }
+
+
+def _running(config: Path | None) -> list[Row]:
+    """What the workers say of their instances; of several, one where it is not well."""
+    try:
+        replies = control.request(config, "status") if config else {}
+    except control.NoHostError:
+        return []
+    except ControlError as error:
+        click.echo(f"Warning: {error}", err=True)
+        return []
+    rows = [row for reply in replies.values() for row in reply["plugins"]]
+    return list({row["name"]: row for row in sorted(rows, key=lambda row: row["status"] != "active")}.values())
+
+
+@plugins.command("list")
+@config_option
+@json_option
+def list_(given: str | None, *, as_json: bool) -> None:
+    """List what is installed and configured, and how it does. Imports no plugin."""
+    rows = survey(find_config(given))
+    if as_json:
+        print_json(rows)
+        return
+    lines = [
+        (row["name"], row["status"], row["version"] or "-", ", ".join(row["position"]) or "-", row["summary"])
+        for row in rows
+    ]
+    print_table(("NAME", "STATUS", "VERSION", "POSITION", "SUMMARY"), lines)
+    for row in rows:
+        if row["status"] in ("failed", "incompatible"):
+            click.echo(f"\n{row['name']}: {row['reason']}\n  {row['remedy']}".rstrip())
+
+
+@plugins.command()
+@config_option
+@json_option
+@click.argument("name")
+def show(given: str | None, name: str, *, as_json: bool) -> None:
+    """Show everything about one plugin or instance. Imports it."""
+    config = find_config(given)
+    rows = survey(config)
+    row = next((row for key in ("name", "plugin") for row in rows if row[key] == name), None)
+    if row is None:
+        known = [row["name"] for row in rows]
+        raise PluginError(name, f"is neither installed nor configured{did_you_mean(name, known)}")
+    kind = load_class(find_source(row["plugin"], discover(), config.parent if config else Path(), instance=name))
+    from plughost.hookspecs import hook_names  # noqa: PLC0415 - imports pluggy
+
+    row["hooks"] = [hook for hook in hook_names() if hasattr(kind, hook)]
+    row["config_schema"] = kind.config_type.model_json_schema()
+    if as_json:
+        print_json(row)
+        return
+    for key, value in row.items():
+        if value and key != "config_schema":
+            click.echo(f"{key:13} {', '.join(value) if isinstance(value, list) else value}")
+    fields = [
+        (
+            key,
+            str(field.get_default(call_default_factory=True)) if not field.is_required() else "",
+            field.description or "",
+        )
+        for key, field in kind.config_type.model_fields.items()
+    ]
+    if fields:
+        click.echo()
+        print_table(("KEY", "DEFAULT", "DESCRIPTION"), fields)
+
+
+@plugins.command()
+@config_option
+@json_option
+@click.argument("name", required=False)
+@click.pass_context
+def check(ctx: click.Context, given: str | None, name: str | None, *, as_json: bool) -> None:
+    """Check all installed plugins, or one: import, hooks, config model, name, host version. Exit code 1 on faults."""
+    config = find_config(given)
+    sources = discover()
+    if name is not None:
+        table = plugin_tables(read_document(config)).get(name, {}) if config else {}
+        source = find_source(table.get("plugin") or name, sources, config.parent if config else Path(), instance=name)
+        sources = {name: source}
+    from plughost._cli.checks import faults_of  # noqa: PLC0415 - imports plugins
+
+    results = {key: faults_of(source) for key, source in sources.items()}
+    if as_json:
+        print_json([{"name": key, "ok": not faults, "faults": faults} for key, faults in results.items()])
+    else:
+        for key, faults in results.items():
+            click.echo(f"{key}: {'ok' if not faults else ''}".rstrip())
+            for fault in faults:
+                click.echo(f"  - {fault}")
+    ctx.exit(1 if any(results.values()) else 0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Switching
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@plugins.command()
+@config_option
+@json_option
+@click.argument("name")
+def enable(given: str | None, name: str, *, as_json: bool) -> None:
+    """Enable an instance in the config file, and on the running host."""
+    _switch(need_config(given), name, enabled=True, as_json=as_json)
+
+
+@plugins.command()
+@config_option
+@json_option
+@click.argument("name")
+def disable(given: str | None, name: str, *, as_json: bool) -> None:
+    """Disable an instance in the config file, and on the running host."""
+    _switch(need_config(given), name, enabled=False, as_json=as_json)
+
+
+def _switch(path: Path, name: str, *, enabled: bool, as_json: bool) -> None:
+    """Edit, validate, ask the host to reload; if it refuses, the file is as before, byte for byte."""
+    from plughost import _config, _edit  # noqa: PLC0415 - imports pydantic
+
+    before = path.read_bytes()
+    text = _edit.switch(before.decode(), path, name, enabled=enabled)
+    config = _config.parse_config(parse_document(text, path), path)
+    if enabled:
+        table = config.plugins[name]
+        kind = load_class(find_source(table.plugin or name, discover(), path.parent, instance=name), instance=name)
+        _config.parse_plugin_config(kind, table, name)
+    if text.encode() != before:
+        _edit.replace_file(path, text.encode())
+    try:
+        replies = control.request(path, "reload", wait=None)
+    except control.NoHostError:
+        replies = {}
+    except BaseException:
+        _edit.replace_file(path, before)
+        with suppress(ControlError):  # workers that had taken it go back
+            control.request(path, "reload")
+        raise
+    done = "enabled" if enabled else "disabled"
+    if as_json:
+        print_json(
+            {"name": name, "status": done, "workers": [{"worker": pid, **reply} for pid, reply in replies.items()]}
+        )
+        return
+    if not replies:
+        click.echo(f"{done} {name} in {path}; no host is running with it")
+    for pid, reply in replies.items():
+        who = f"worker {pid}: " if len(replies) > 1 else ""
+        lines = [_told(change) for change in reply["changed"]] or [f"{done} {name}; the host had it so already"]
+        click.echo("\n".join(who + line for line in lines))
+
+
+def _told(change: dict[str, Any]) -> str:
+    verb = {"registered": "enabled", "unregistered": "disabled"}.get(change["action"], change["action"])
+    calls = change["drained"]
+    drained = f", {calls} call{'s' * (calls != 1)} drained" if change["action"] in ("unregistered", "replaced") else ""
+    return f"{verb} {change['name']}{drained} in {change['ms']:.0f} ms"

@@ -1,0 +1,71 @@
+"""Switch a plugin instance on or off in a config file; comments and order stay."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.items import Table
+
+from plughost._document import parse_document, plugin_tables
+from plughost._errors import ConfigError, Fault, did_you_mean
+
+
+def switch(text: str, path: Path, name: str, *, enabled: bool) -> str:
+    """The text of the config file at `path` with `[plugins.NAME]` switched. Enabling makes the table if need be.
+
+    Raises:
+        ConfigError: The text is not TOML, there is no such table to disable, or it is written in a way that cannot
+            be edited.
+    """
+    document = parse_document(text, path)
+    tables = plugin_tables(document)
+    wanted = dict(tables.get(name, {}))
+    place = [*(("tool", "plughost") if path.name == "pyproject.toml" else ()), "plugins", name]
+    if name not in tables:
+        if not enabled:
+            problem = f"there is no such table to disable{did_you_mean(name, tables)}"
+            raise ConfigError([Fault(".".join(place), problem)], source=str(path))
+        after = f"{text.rstrip()}\n\n[{'.'.join(place)}]\n".lstrip()
+    elif wanted.get("enabled", True) is enabled:
+        return text
+    else:
+        wanted["enabled"] = enabled
+        after = _set_enabled(text, place, enabled=enabled)
+    if parse_document(after, path) != {**document, "plugins": {**document.get("plugins", {}), name: wanted}}:
+        problem = f"is written in a way that cannot be edited; write enabled = {str(enabled).lower()} there by hand"
+        raise ConfigError([Fault(".".join(place), problem)], source=str(path))
+    return after
+
+
+def _set_enabled(text: str, place: list[str], *, enabled: bool) -> str:
+    document = tomlkit.parse(text)
+    table: Any = document
+    for key in place:
+        table = table[key]
+    added = "enabled" not in table
+    table["enabled"] = enabled
+    if added and isinstance(table, Table):  # at the top: comments at the end belong to the next table
+        body = table.value.body
+        body.insert(0, body.pop())
+    return tomlkit.dumps(document)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` in the file's place at once: whoever watches it sees the old or the new, never a part.
+
+    Raises:
+        ConfigError: The folder cannot be written to.
+    """
+    path = path.resolve()
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(content)
+        shutil.copymode(path, fresh)
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise ConfigError([Fault("", f"cannot be written: {error.strerror}")], source=str(path)) from error
