@@ -52,7 +52,7 @@ class Change:
             PlughostError: Names what failed; the host is as before.
         """
         try:
-            self._plan()
+            self.plan()
             await self._register_new()
             await self._reconfigure()
             providers = self._providers()
@@ -79,7 +79,7 @@ class Change:
 
     # -- what is wanted -----------------------------------------------------------------------------------------------
 
-    def _plan(self) -> None:
+    def plan(self) -> None:
         """Decide for every instance whether it stays, changes in place, or is made new."""
         faults: list[Fault] = []
         tables = {name: table for name, table in self.config.instances.items() if table.enabled}

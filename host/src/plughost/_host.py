@@ -251,6 +251,14 @@ class Host:
             self.config, self._objects = config, objects
             return await change.swap()
 
+    def check(self) -> None:
+        """Import and validate all that the config wants, without registering or starting anything.
+
+        Raises:
+            PlughostError: Names what is wrong.
+        """
+        Change(self, self.config, self._objects).plan()
+
     async def register_instance(self, item: Instance, pending: Mapping[str, Instance]) -> None:
         """Run `register()` of a plugin in a task of its own."""
         assert self._tasks is not None
