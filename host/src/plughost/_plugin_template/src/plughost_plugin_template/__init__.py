@@ -1,0 +1,1 @@
+../../../../../../plugin_template/src/plughost_plugin_template/__init__.py

@@ -1,0 +1,1 @@
+../../../../../plugin_template/tests/test_plugin_template.py
