@@ -117,6 +117,12 @@ class HealthCheck:
     timeout: float = 5.0
 
 
+class NoParameters(BaseModel):
+    """What an operation without parameters takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A named action on a plugin instance, run with `plughost ctl INSTANCE NAME`.
@@ -128,7 +134,7 @@ class Operation:
     name: str
     run: Callable[[Any], Awaitable[Any]]
     _: KW_ONLY
-    parameters: type[BaseModel] = BaseModel
+    parameters: type[BaseModel] = NoParameters
     changes: bool = False
     summary: str = ""
 
@@ -156,7 +162,7 @@ class MCPPlugin(Generic[ConfigT]):
         super().__init_subclass__(**kwargs)
         for base in getattr(cls, "__orig_bases__", ()):
             args = get_args(base)
-            if get_origin(base) is not None and args and isinstance(args[0], type) and issubclass(args[0], PluginConfig):
+            if get_origin(base) and args and isinstance(args[0], type) and issubclass(args[0], PluginConfig):
                 cls.config_type = args[0]
 
     async def register(self, host: Host) -> None:
