@@ -6,7 +6,7 @@ from typing import Any
 
 from plughost import Call, CallNext, MCPPlugin, Middleware, Phase, PluginConfig, Result, hookimpl
 
-ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
+ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
 
 class RedactConfig(PluginConfig):

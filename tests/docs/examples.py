@@ -1,0 +1,61 @@
+"""Copies of the documentation's examples, and how they are served."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcp_types import CallToolResult, TextContent
+from serving import free_port
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLES = REPOSITORY / "docs" / "examples"
+SCRIPTS = Path(sys.executable).parent
+ENVIRONMENT = {"PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+"""As in an activated virtual environment: `plughost` and `python3` are found in it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running example: its MCP endpoint and its copied config file."""
+
+    url: str
+    config: Path
+
+    @property
+    def origin(self) -> str:
+        return self.url.removesuffix("/mcp")
+
+
+Serve = Callable[[str], Served]
+
+
+def text_of(result: CallToolResult) -> str:
+    """The text of a tool's answer."""
+    return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
+
+
+def plughost(*arguments: str) -> str:
+    """What a command of the installed `plughost` prints."""
+    command = [str(SCRIPTS / "plughost"), *arguments]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT})
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def move_listener(config: Path) -> int:
+    """Let a config listen on a free port, which is returned."""
+    port = free_port()
+    text = config.read_text("utf-8")
+    listen = f'listen = "127.0.0.1:{port}"'
+    if "[host]" not in text:
+        text = f"[host]\n{listen}\n{text}"
+    elif "listen" not in text:
+        text = text.replace("[host]", f"[host]\n{listen}")
+    config.write_text(re.sub(r'listen = "127\.0\.0\.1:\d+"', listen, text), "utf-8")
+    return port
