@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -13,12 +11,11 @@ import pytest
 from serving import free_port, serving
 
 from real.comparison import differences
+from real.hosting import run, served
 from real.servers import SERVERS, Server, everything_over_http
 from real.talk import CLIENTS, Conversation, Target
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
-
-HOST = (sys.executable, "-m", "plughost")
 
 
 class Subject:
@@ -45,17 +42,6 @@ class Subject:
         return CLIENTS[client](target, self.steps)
 
 
-@contextmanager
-def host(provider: str, folder: Path) -> Iterator[str]:
-    """The host in front of one upstream, over Streamable HTTP."""
-    port = free_port()
-    config = folder / "plughost.toml"
-    config.write_text(f'[host]\nlisten = "127.0.0.1:{port}"\n\n[providers.upstream]\n{provider}\n', "utf-8")
-    command = (*HOST, "serve", "--config", str(config))
-    with serving(command, port, log=folder / "host.log") as url:
-        yield url
-
-
 @pytest.fixture(scope="module", params=SERVERS)
 def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     """One of the stdio servers."""
@@ -63,10 +49,10 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def served(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the host that fronts it."""
-    with host(f"command = {json.dumps(subject.command)}", tmp_path_factory.mktemp("host")) as url:
-        yield url
+    with served(f"command = {json.dumps(subject.command)}", tmp_path_factory.mktemp("host")) as address:
+        yield address
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -77,9 +63,9 @@ def test_the_server_does_its_work(subject: Subject, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_serve_answers_as_the_server_does(subject: Subject, served: str, client: str) -> None:
+def test_serve_answers_as_the_server_does(subject: Subject, url: str, client: str) -> None:
     """Over Streamable HTTP, `plughost serve` hands on every list, result, error and progress of a stdio server."""
-    direct, through = subject.direct(client), subject.hold(client, served)
+    direct, through = subject.direct(client), subject.hold(client, url)
     assert list(differences(subject.steps, direct, through)) == []
     assert through.protocol_version == client.split()[1]
 
@@ -87,7 +73,7 @@ def test_serve_answers_as_the_server_does(subject: Subject, served: str, client:
 @pytest.mark.parametrize("client", CLIENTS)
 def test_run_answers_as_the_server_does(subject: Subject, client: str) -> None:
     """From stdio to stdio, `plughost run` drops into the place of the server's own command."""
-    direct, through = subject.direct(client), subject.hold(client, (*HOST, "run", "--", *subject.command))
+    direct, through = subject.direct(client), subject.hold(client, run(subject.command))
     assert list(differences(subject.steps, direct, through)) == []
     assert through.protocol_version == client.split()[1]
 
@@ -104,7 +90,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def fronted(remote: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the host that fronts it."""
-    with host(f'url = "{remote}"', tmp_path_factory.mktemp("host")) as url:
+    with served(f'url = "{remote}"', tmp_path_factory.mktemp("host")) as url:
         yield url
 
 
