@@ -65,7 +65,9 @@ _HOME = {
     "_inprocess": "InProcessProvider",
     "_outcome": "Outcome classify",
     "_plugin": "GuardConfig HealthCheck MCPPlugin Match Middleware Operation Phase PluginConfig hookimpl",
-    "_provider": "Kind ListChanged Listing Provider ProviderDown ProviderEvent ProviderListener ProviderUp ResourceChanged",
+    "_provider": (
+        "Kind ListChanged Listing Provider ProviderDown ProviderEvent ProviderListener ProviderUp ResourceChanged"
+    ),
     "_refusal": "Refusal unknown_target",
     "_shared": "Clock ResourcePool SecretBox",
 }

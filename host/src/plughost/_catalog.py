@@ -82,7 +82,7 @@ class Catalog:
             route = routes[public] = Route(provider.name, local, entry)
             if kind is Kind.TEMPLATES:
                 self._add_template(local, route)
-            elif kind is Kind.TOOLS and _mirrors_headers(schema := entry.get("inputSchema")):
+            elif kind is Kind.TOOLS and (schema := _mirrored(entry.get("inputSchema"))):
                 self.header_schemas[public] = schema
 
     def _collision(self, provider: Provider, kind: Kind, name: str, other: Route) -> ProviderError:
@@ -186,8 +186,10 @@ class Catalog:
         return f"<Catalog of {len(self.providers)} providers: {counts}>"
 
 
-def _mirrors_headers(schema: Any) -> bool:
-    return isinstance(schema, Mapping) and bool(x_mcp_header_map(schema)) and find_invalid_x_mcp_header(schema) is None
+def _mirrored(schema: Any) -> Mapping[str, Any] | None:
+    """The schema, if it mirrors arguments into headers."""
+    valid = isinstance(schema, Mapping) and x_mcp_header_map(schema) and find_invalid_x_mcp_header(schema) is None
+    return schema if valid else None
 
 
 def merge(parts: Sequence[tuple[Provider, Listing]], kind: Kind, cursor: Any) -> dict[str, Any]:

@@ -117,7 +117,8 @@ class Change:
                 raise PluginError(plugin.name, "is in the configuration already", remedy="Give the object another name")
             else:
                 table = self.host.tables.get(plugin.name, PluginTable())
-                self._add(Instance(plugin, plugin.name, table, f"{type(plugin).__module__}.{type(plugin).__qualname__}"))
+                kind = type(plugin)
+                self._add(Instance(plugin, plugin.name, table, f"{kind.__module__}.{kind.__qualname__}"))
 
     def _add(self, instance: Instance) -> None:
         instance.check()
@@ -226,8 +227,9 @@ class Change:
         actions = {item.name: "replaced" if item.name in self.instances else "unregistered" for item in gone}
         actions |= {item.name: "reconfigured" for item, _, _ in self._reconfigured}
         actions |= {name: "registered" for name in self.instances if name not in before}
+        left = {item.name for item in gone}
         changed = [
-            {"name": name, "action": action, "drained": drained if action in ("replaced", "unregistered") else 0, "ms": ms}
+            {"name": name, "action": action, "drained": drained if name in left else 0, "ms": ms}
             for name, action in actions.items()
         ]
         for entry in changed:

@@ -14,11 +14,12 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from anyio.abc import SocketStream
@@ -29,6 +30,8 @@ from plughost._errors import ControlError, PlughostError, did_you_mean
 if TYPE_CHECKING:
     from plughost._host import Host
 
+Commands = Mapping[str, Callable[..., Any]]
+
 logger = logging.getLogger("plughost.control")
 
 MAX_LINE = 2**20
@@ -37,9 +40,8 @@ MAX_PATH = 100
 """Longest path of a socket; systems differ from 104 to 108 bytes."""
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Where the sockets are
-# ---------------------------------------------------------------------------------------------------------------------
+class NoHostError(ControlError):
+    """Raised when no running host serves the config."""
 
 
 def _folders() -> list[Path]:
@@ -55,7 +57,7 @@ def _is_private(folder: Path) -> bool:
         status = folder.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o077
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
 def _digest(config: Path) -> str:
@@ -75,72 +77,47 @@ def _new_socket_path(config: Path) -> Path:
     )
 
 
-def sockets(config: Path) -> list[Path]:
-    """The sockets of hosts that serve this config file, those of dead ones removed."""
-    found = [path for folder in _folders() if _is_private(folder) for path in folder.glob(f"{_digest(config)}.*")]
-    return [path for path in sorted(found) if _is_live(path)]
-
-
-def _is_live(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(5)
-        try:
-            client.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-            return False
-        except OSError:  # a backlog that is full, say: alive, if not well
-            return True
-    return True
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The client
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class NoHostError(ControlError):
-    """Raised when no running host serves the config."""
-
-
 def request(config: Path, command: str, *, wait: float | None = 10, **arguments: Any) -> dict[int, Any]:
-    """Ask every live worker of the host that serves this config; its results by process id.
+    """Ask every worker of every host that serves this config; the results by process id.
 
     `wait` bounds each answer in seconds; a change waits for calls in flight, so `None` there.
 
     Raises:
         NoHostError: No host serves this config.
-        ControlError: A worker refused; asked were all, whatever the first said.
+        ControlError: A worker refused or failed. All were asked, whatever the first said.
     """
-    workers = sockets(config)
-    if not workers:
-        raise NoHostError(f"no running host serves {config}; start one with: plughost serve --config {config}")
     line = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
-    results, errors = {}, []
-    for path in workers:
-        reply = _ask(path, line, wait)
-        if "error" in reply:
-            errors.append(reply["error"] if len(workers) == 1 else f"worker {path.suffix[1:]}: {reply['error']}")
-        else:
-            results[int(path.suffix[1:])] = reply.get("result")
-    if errors:
-        raise ControlError("\n".join(errors))
-    return results
+    paths = [path for folder in _folders() if _is_private(folder) for path in folder.glob(f"{_digest(config)}.*")]
+    replies = {int(path.suffix[1:]): reply for path in sorted(paths) if (reply := _ask(path, line, wait)) is not None}
+    if not replies:
+        raise NoHostError(f"no running host serves {config}; start one with: plughost serve --config {config}")
+    failed = {pid: reply["error"] for pid, reply in replies.items() if "error" in reply}
+    if failed:
+        raise ControlError("\n".join(f"worker {pid}: {error}" for pid, error in failed.items()))
+    return {pid: reply["result"] for pid, reply in replies.items()}
 
 
-def _ask(path: Path, line: bytes, wait: float | None) -> dict[str, Any]:
-    try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(wait)
+def _ask(path: Path, line: bytes, wait: float | None) -> dict[str, Any] | None:
+    """The reply of one worker; `None` if it is dead, and then its socket is removed."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(wait)
+        try:
             client.connect(str(path))
             client.sendall(line)
             with client.makefile("rb") as answer:
-                reply = json.loads(answer.readline())
-    except TimeoutError:
-        return {"error": f"the host does not answer within {wait} s; it is busy or hangs"}
-    except (OSError, ValueError):
-        return {"error": "the host closed the connection before it answered; its log may say why"}
-    return reply if isinstance(reply, dict) else {"error": f"the host answered {reply!r}"}
+                return cast("dict[str, Any]", json.loads(answer.readline()))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return None
+        except TimeoutError:
+            return {"error": f"no answer within {wait} s; the host is busy or hangs"}
+        except (OSError, ValueError):
+            return {"error": "the connection was closed before the answer; the host's log may say why"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -156,9 +133,16 @@ async def serve_control(host: Host, config: Path) -> AsyncIterator[Path]:
         ControlError: There is no private folder for the socket.
     """
     path = _new_socket_path(config)
-    commands = _commands(host)
+    commands: Commands = {
+        "ping": lambda: {"pid": os.getpid()},
+        "status": host.status,
+        "chain": host.chain,
+        "operations": host.operations,
+        "operate": host.run_operation,
+        "reload": partial(host.reload, None),
+    }
     async with await anyio.create_unix_listener(path, mode=0o600) as listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, lambda stream: _converse(commands, stream))
+        tasks.start_soon(listener.serve, partial(_converse, commands))
         try:
             yield path
         finally:
@@ -166,32 +150,7 @@ async def serve_control(host: Host, config: Path) -> AsyncIterator[Path]:
             path.unlink(missing_ok=True)
 
 
-Command = Callable[..., Awaitable[Any]]
-
-
-def _commands(host: Host) -> dict[str, Command]:
-    async def ping() -> dict[str, Any]:
-        return {"pid": os.getpid()}
-
-    async def status() -> dict[str, Any]:
-        return host.status()
-
-    async def chain(target: str | None = None, method: str = "tools/call") -> list[dict[str, Any]]:
-        return host.chain(target, method)
-
-    async def operations() -> dict[str, Any]:
-        return host.operations()
-
-    async def operate(instance: str, operation: str, parameters: dict[str, Any]) -> Any:
-        return await host.run_operation(instance, operation, parameters)
-
-    async def reload() -> dict[str, Any]:
-        return await host.reload()
-
-    return {command.__name__: command for command in (ping, status, chain, operations, operate, reload)}
-
-
-async def _converse(commands: dict[str, Command], stream: SocketStream) -> None:
+async def _converse(commands: Commands, stream: SocketStream) -> None:
     lines = BufferedByteReceiveStream(stream)
     async with stream:
         with suppress(anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -204,11 +163,7 @@ async def _converse(commands: dict[str, Command], stream: SocketStream) -> None:
                 await stream.send(await _answer(commands, line))
 
 
-def _error(message: str) -> bytes:
-    return json.dumps({"error": message}).encode() + b"\n"
-
-
-async def _answer(commands: dict[str, Command], line: bytes) -> bytes:
+async def _answer(commands: Commands, line: bytes) -> bytes:
     try:
         asked = json.loads(line)
         name, arguments = asked["command"], asked.get("arguments", {})
@@ -218,9 +173,15 @@ async def _answer(commands: dict[str, Command], line: bytes) -> bytes:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return _error(f'a request is {{"command": NAME, "arguments": {{…}}}} in JSON: {type(error).__name__}: {error}')
     try:
-        return json.dumps({"result": await commands[name](**arguments)}, default=str).encode() + b"\n"
+        result = commands[name](**arguments)
+        result = await result if inspect.isawaitable(result) else result
+        return json.dumps({"result": result}, default=str).encode() + b"\n"
     except PlughostError as error:
         return _error(str(error))
     except Exception as error:
         logger.exception("control command %s failed", name)
         return _error(f"{name} failed: {type(error).__name__}; the host's log has the details")
+
+
+def _error(message: str) -> bytes:
+    return json.dumps({"error": message}).encode() + b"\n"

@@ -33,7 +33,7 @@ _WELL_KNOWN = re.compile(
 )
 """Plugins of this project: an unknown one of these names is a distribution that is not installed."""
 
-_REQUIREMENT = re.compile(r"plughost\s*(?:\[[^]]*\])?\s*\(?([^;)]*)\)?\s*(;.*)?\Z", re.IGNORECASE)
+_REQUIREMENT = re.compile(r"plughost\s*(?:\[[^]]*\])?\s*\(?((?:[~=!<>][^;)]*)?)\)?\s*(;.*)?\Z", re.IGNORECASE)
 _CLAUSE = re.compile(r"(~=|={2,3}|!=|<=|>=|<|>)\s*v?([\d.]+\d|\d)(\.\*)?")
 
 
@@ -70,7 +70,11 @@ def discover() -> dict[str, PluginSource]:
     """Every installed plugin by the name of its entry point. Imports none of them."""
     found: dict[str, PluginSource] = {}
     for entry in importlib_metadata.entry_points(group=PLUGINS):
-        source = _describe(entry)
+        try:
+            source = _describe(entry)
+        except Exception as error:  # noqa: BLE001 - one broken installation must not hide the others
+            reason = f"its distribution's metadata cannot be read: {error}"
+            source = PluginSource(entry.name, entry.value, status="failed", reason=reason, remedy="Reinstall it")
         if (other := found.get(entry.name)) is not None:
             source = replace(
                 other,
@@ -220,5 +224,6 @@ def _class_in(load: Any, attribute: str, name: str, origin: str) -> type[MCPPlug
         problem = f"cannot be imported: {type(error).__name__}: {error}"
         raise PluginError(name, problem, origin=origin, remedy="Mend or reinstall it, or disable it") from error
     if not (isinstance(found, type) and issubclass(found, MCPPlugin)):
-        raise PluginError(name, f"{attribute} is not a subclass of plughost.MCPPlugin", origin=origin)
+        problem = f"{attribute} is not a subclass of plughost.MCPPlugin"
+        raise PluginError(name, problem, origin=origin, remedy="Derive it from MCPPlugin, or name the class that is")
     return found

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -138,7 +138,7 @@ class Host:
         """Whether the host has been entered and not left."""
         return self._tasks is not None
 
-    async def __aenter__(self) -> Host:
+    async def __aenter__(self) -> Self:
         if self.running:
             raise RuntimeError(f"{self!r} runs already")
         async with AsyncExitStack() as stack:
@@ -449,7 +449,12 @@ class Host:
         return await self.dispatch(call)
 
     async def exchange(
-        self, connection: Connection, dispatch: DispatchContext[Any], method: str, params: Mapping[str, Any], request: Request
+        self,
+        connection: Connection,
+        dispatch: DispatchContext[Any],
+        method: str,
+        params: Mapping[str, Any],
+        request: Request,
     ) -> dict[str, Any]:
         """One request of 2026-07-28 over HTTP, without the SDK's layers in between."""
         if method in HANDSHAKE:
@@ -492,13 +497,13 @@ class Host:
                 "status": "active",
                 "reason": "",
                 "remedy": "",
-                "position": [f"{layer.phase.name} {layers.index(layer) + 1}" for layer in layers if layer.instance == item.name],
+                "position": [f"{at.phase.name} {layers.index(at) + 1}" for at in layers if at.instance == item.name],
                 "hooks": sorted(caller.name for caller in item.manager.get_hookcallers(item.plugin) or ()),
             }
             for item in self.instances.values()
         ]
         plugins += [
-            {"name": name, "plugin": name, "status": "failed", "reason": str(error), "remedy": getattr(error, "remedy", "")}
+            {"name": name, "plugin": name, "status": "failed", "reason": str(error), "remedy": _remedy(error)}
             for name, error in self.failed.items()
         ]
         providers = [
@@ -564,6 +569,10 @@ class Host:
 
 
 _SYSTEM_CLOCK = SystemClock()
+
+
+def _remedy(error: PlughostError) -> str:
+    return error.remedy if isinstance(error, PluginError) else ""
 
 
 def create_host(

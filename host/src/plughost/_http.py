@@ -92,9 +92,9 @@ class HeaderRules:
 
 class _Patterns:
     def __init__(self, patterns: Iterable[str]) -> None:
-        patterns = [pattern.lower().encode() for pattern in patterns]
-        self._exact = frozenset(patterns)
-        self._any_port = frozenset(pattern.removesuffix(b":*") for pattern in patterns if pattern.endswith(b":*"))
+        encoded = [pattern.lower().encode() for pattern in patterns]
+        self._exact = frozenset(encoded)
+        self._any_port = frozenset(item.removesuffix(b":*") for item in encoded if item.endswith(b":*"))
 
     def has(self, value: bytes) -> bool:
         value = value.lower()

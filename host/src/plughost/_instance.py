@@ -19,7 +19,7 @@ from plughost._plugin import MCPPlugin
 from plughost.hookspecs import hook_names, new_plugin_manager
 
 if TYPE_CHECKING:
-    from plughost._config import HostConfig, PluginTable
+    from plughost._config import PluginTable
 
 logger = logging.getLogger("plughost")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server.connection import Connection
+from mcp.shared.dispatcher import as_request_id
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
@@ -97,9 +98,8 @@ class ModernEntry:
             return None
         if not isinstance(decoded, dict) or decoded.get("jsonrpc") != "2.0":
             return None
-        request_id, method, params = decoded.get("id"), decoded.get("method"), decoded.get("params")
-        well_formed = isinstance(request_id, str | int) and not isinstance(request_id, bool)
-        if not well_formed or not isinstance(method, str) or not isinstance(params, dict):
+        request_id, method, params = as_request_id(decoded.get("id")), decoded.get("method"), decoded.get("params")
+        if request_id is None or not isinstance(method, str) or not isinstance(params, dict):
             return None
         raw = scope["headers"]
         texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
@@ -108,8 +108,7 @@ class ModernEntry:
         verdict = classify_inbound_request(decoded, headers=texts)
         if not isinstance(verdict, InboundModernRoute) or not self._params_mirrored(method, params, scope):
             return None
-        connection = Connection.from_envelope(verdict.protocol_version, verdict.client_info, verdict.client_capabilities)
-        return Exchange(scope, receive, send, texts, connection, request_id, method, params)
+        return Exchange((scope, receive, send), texts, verdict, (request_id, method, params))
 
     def _params_mirrored(self, method: str, params: Mapping[str, Any], scope: Scope) -> bool:
         """Whether the `Mcp-Param-*` headers say what the arguments say."""
@@ -130,23 +129,19 @@ class Exchange:
 
     def __init__(
         self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        asgi: tuple[Scope, Receive, Send],
         headers: Mapping[str, str],
-        connection: Connection,
-        request_id: str | int,
-        method: str,
-        params: Mapping[str, Any],
+        route: InboundModernRoute,
+        message: tuple[str | int, str, Mapping[str, Any]],
     ) -> None:
-        self.request_id: str | int | None = request_id
-        self._receive = receive
-        self._send = send
+        self.request_id: str | int | None
+        self.request_id, self._method, self._params = message
+        scope, self._receive, self._send = asgi
         self._headers = headers
-        self._connection = connection
-        self._method = method
-        self._params = params
-        self._request = Request(scope, receive)
+        self._connection = Connection.from_envelope(
+            route.protocol_version, route.client_info, route.client_capabilities
+        )
+        self._request = Request(scope, self._receive)
         self._streaming = False
         self._gone = False
         self._helpers: list[asyncio.Task[None]] = []
@@ -165,9 +160,11 @@ class Exchange:
         return anyio.Event()
 
     async def send_raw_request(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> dict[str, Any]:
+        del params, opts
         raise NoBackChannelError(method)  # this revision knows no request from server to client (T9)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> None:
+        del opts
         frame: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
         if params is not None:
             frame["params"] = params

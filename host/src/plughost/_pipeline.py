@@ -272,8 +272,7 @@ def _traced(layer: Layer) -> Handler:
             return await layer.handler(call, timed)
         finally:
             own = time.perf_counter() - begin - inside
-            trace_logger.info(
-                "%-9s %-20s %8.1f us  %s %s", layer.phase.name, layer.instance, own * 1e6, call.method, call.target or ""
-            )
+            where = (layer.phase.name, layer.instance, own * 1e6, call.method, call.target or "")
+            trace_logger.info("%-9s %-20s %8.1f us  %s %s", *where)
 
     return traced

@@ -11,7 +11,7 @@ from mcp_types import INVALID_PARAMS
 from plughost._errors import ErrorCode
 
 
-class Refusal(MCPError):
+class Refusal(MCPError):  # noqa: N818 - the word that operators and clients read
     """Raised by middleware to refuse a call with one of `ErrorCode`.
 
     `details` goes to the client as `error.data`; `retry_after_ms` as `retryAfterMs` in it.

@@ -24,7 +24,10 @@ from pydantic import ValidationError
 if TYPE_CHECKING:
     from plughost._call import Call
 
-MODERN_ENVELOPE: Mapping[str, Any] = {PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION, CLIENT_CAPABILITIES_META_KEY: {}}
+MODERN_ENVELOPE: Mapping[str, Any] = {
+    PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
+    CLIENT_CAPABILITIES_META_KEY: {},
+}
 """The `_meta` of a request that the host itself makes."""
 
 
@@ -50,8 +53,9 @@ def make_context(call: Call) -> ServerRequestContext[Any, Any]:
         meta = RequestParams.model_validate({"_meta": dict(call.meta)}, by_name=False).meta
     except ValidationError:
         meta = None
+    asked = meta if call.request_id is not None else None
     return ServerRequestContext(
-        session=ServerSession(call.dispatch, call.connection, request_meta=meta if call.request_id is not None else None),
+        session=ServerSession(call.dispatch, call.connection, request_meta=asked),
         lifespan_context={},
         method=call.method,
         params=call.params,
@@ -99,7 +103,10 @@ class ServerView:
         if id(item) not in self._boundaries:
             policy = item._security  # noqa: SLF001 - its time limit and binding are kept
             security = RequestStateSecurity(
-                keys=list(self._state_keys), ttl=policy.ttl, bind_principal=policy.bind_principal, audience=policy.audience
+                keys=list(self._state_keys),
+                ttl=policy.ttl,
+                bind_principal=policy.bind_principal,
+                audience=policy.audience,
             )
             self._boundaries[id(item)] = RequestStateBoundary(security, default_audience=item._audience)  # noqa: SLF001
         return self._boundaries[id(item)]
@@ -132,6 +139,7 @@ class HostDispatch:
         """Nobody waits for it."""
 
     async def send_raw_request(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> dict[str, Any]:
+        del params, opts
         raise NoBackChannelError(method)
 
 

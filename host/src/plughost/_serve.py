@@ -9,14 +9,13 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import anyio
 import uvicorn
-from uvicorn.supervisors import Multiprocess
+from anyio.abc import Process
 
 from plughost._config import HostConfig, load_config
 from plughost._control import serve_control
@@ -28,6 +27,10 @@ logger = logging.getLogger("plughost")
 
 WATCH_INTERVAL = 0.5
 """Seconds between looks at the config file."""
+RESTART_AFTER = 1.0
+"""Seconds before a worker that died is replaced."""
+LISTEN_FD = "PLUGHOST_LISTEN_FD"
+"""Environment variable that hands a worker its socket."""
 GRACE = 1.0
 """Seconds after `drain_timeout` when the server cuts what is left."""
 
@@ -44,9 +47,9 @@ def serve(path: Path, *, stdio: bool = False, watch: bool = False, workers: int 
     _check_shareable(config)
     _configure_logging(config, trace=trace)
     create_host(config).check()
-    worker = partial(_worker, path, watch, trace)
-    Multiprocess(uvicorn.Config("plughost", workers=workers, log_config=None), worker, [listener]).run()
-    return 0
+    options = [name for name, given in (("--watch", watch), ("--trace-plugins", trace)) if given]
+    command = [sys.executable, "-m", "plughost", "serve", "--config", str(path), *options]
+    return anyio.run(_supervise, command, listener, workers)
 
 
 def run_command(command: list[str], *, plugins: list[str], http: bool) -> int:
@@ -81,6 +84,8 @@ def bind(config: HostConfig) -> socket.socket:
     Raises:
         PlughostError: The address is taken or not this machine's.
     """
+    if (inherited := os.environ.pop(LISTEN_FD, None)) is not None:
+        return socket.socket(fileno=int(inherited))
     address, port = config.host.address
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family)
@@ -91,7 +96,6 @@ def bind(config: HostConfig) -> socket.socket:
         listener.close()
         remedy = "stop the program that has it, or change listen in [host]"
         raise PlughostError(f"cannot listen on {config.host.listen}: {error.strerror}; {remedy}") from error
-    listener.set_inheritable(True)
     return listener
 
 
@@ -106,8 +110,43 @@ def _check_shareable(config: HostConfig) -> None:
         raise ConfigError(faults, source="--workers")
 
 
-def _worker(path: Path, watch: bool, trace: bool, sockets: list[socket.socket]) -> None:  # noqa: FBT001 - pickled
-    sys.exit(anyio.run(_serve_http, load_config(path), sockets[0], watch, trace))
+async def _supervise(command: list[str], listener: socket.socket, workers: int) -> int:
+    """Keep `workers` processes on one socket, hand signals on, and end when all have. 0 if all drained."""
+    running: set[Process] = set()
+    codes: list[int] = []
+    leaving = anyio.Event()
+
+    async def keep() -> None:
+        while not leaving.is_set():
+            fd = listener.fileno()
+            environment = {**os.environ, LISTEN_FD: str(fd)}
+            async with await anyio.open_process(
+                command, stdin=None, stdout=None, stderr=None, pass_fds=[fd], env=environment
+            ) as process:
+                running.add(process)
+                code = await process.wait()
+                running.discard(process)
+            if leaving.is_set():
+                codes.append(code)
+            else:
+                logger.error("worker %d ended with code %d; starting another", process.pid, code)
+                await anyio.sleep(RESTART_AFTER)
+
+    async def hand_on() -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    leaving.set()
+                for process in running:
+                    process.send_signal(number)
+
+    async with anyio.create_task_group() as outer:
+        outer.start_soon(hand_on)
+        async with anyio.create_task_group() as keepers:
+            for _ in range(workers):
+                keepers.start_soon(keep)
+        outer.cancel_scope.cancel()
+    return max(codes, default=0)
 
 
 def _configure_logging(config: HostConfig, *, trace: bool) -> None:

@@ -25,8 +25,6 @@ from plughost._call import Call
 from plughost._catalog import Catalog
 from plughost._provider import Kind, Provider
 
-
-
 SLOW_CLIENT = 5.0
 """Seconds after which a client that does not read loses a notification, so that others get theirs."""
 EVENT_OF: dict[Kind, ServerEvent] = {

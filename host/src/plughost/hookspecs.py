@@ -101,5 +101,3 @@ def new_plugin_manager() -> pluggy.PluginManager:
     manager = pluggy.PluginManager("plughost")
     manager.add_hookspecs(sys.modules[__name__])
     return manager
-
-
