@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from real.talk import Conversation, Step
 
+SHOWN = 600
 STAMP = "io.modelcontextprotocol/serverInfo"
 ENVELOPE = frozenset({"resultType", "ttlMs", "cacheScope"})
 """What 2026-07-28 puts around every result: present or not by the client's revision, whatever the server's is."""
@@ -18,7 +20,12 @@ def differences(steps: tuple[Step, ...], direct: Conversation, through: Conversa
     for step, before, after in zip(steps, direct.outcomes, through.outcomes, strict=True):
         expected, found = _essence(before, bridged=bridged), _essence(after, bridged=bridged)
         if expected != found:
-            yield f"{step.method} {dict(step.params)}:\n  direct  {expected}\n  through {found}"
+            before_text, after_text = repr(expected), repr(found)
+            at = max(0, len(os.path.commonprefix([before_text, after_text])) - 200)
+            yield (
+                f"{step.method} {dict(step.params)}, from character {at}:"
+                f"\n  direct  {before_text[at : at + SHOWN]}\n  through {after_text[at : at + SHOWN]}"
+            )
 
 
 def _essence(outcome: dict[str, Any], *, bridged: bool) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def _call(tool: str, says: str, **arguments: object) -> Step:
 
 def _python(name: str) -> Path:
     """The program of a server from PyPI."""
-    return python_environment(*PINS["servers"]["python"][name]) / "bin" / f"mcp-server-{name}"
+    requirement, *others = PINS["servers"]["python"][name]
+    return python_environment(requirement, *others) / "bin" / requirement.partition("==")[0]
 
 
 def _node(name: str) -> tuple[str, str]:
@@ -114,6 +115,23 @@ def _sqlite(_: Path) -> tuple[Step, ...]:
         Step("resources/list", says="memo://insights"),
         Step("resources/read", {"uri": "memo://insights"}, says="No business insights"),
         Step("resources/read", {"uri": "memo://elsewhere"}, says="error"),
+    )
+
+
+def _testkit(_: Path) -> tuple[Step, ...]:
+    return (
+        Step("tools/list", says="conversion_rgb_to_hex"),
+        _call("math_factorial", "2432902008176640000", n=20),
+        _call("math_divide", "zero", a=1, b=0),
+        _call("collection_group_by", "fruit", key="kind", items=[{"kind": "fruit", "name": "fig"}, {"kind": "nut"}]),
+        _call("string_reverse", "desserts", text="stressed"),
+        _call("echo_types", "null"),
+        _call("echo_empty", "content"),
+        _call("echo_nested", "level", depth=20),
+        _call("echo_large", "ABCDEFGH", size_kb=256),
+        _call("echo_error", "on purpose", message="on purpose"),
+        _call("echo_schema", "isError", str_param=1),
+        UNKNOWN_TOOL,
     )
 
 
@@ -202,6 +220,7 @@ SERVERS: Mapping[str, Server] = {
         lambda folder: (*_with(**DATES), str(_python("git")), "--repository", str(folder)), _git, _repository
     ),
     "sqlite": Server(lambda folder: (str(_python("sqlite")), "--db-path", str(folder / "moons.db")), _sqlite),
+    "testkit": Server(lambda _: (str(_python("testkit")),), _testkit),
     "filesystem": Server(lambda folder: (*_node("filesystem"), str(folder)), _filesystem, _files),
     "memory": Server(lambda folder: (*_with(MEMORY_FILE_PATH=str(folder / "graph.jsonl")), *_node("memory")), _memory),
     "everything": Server(lambda _: (*_node("everything"), "stdio"), _everything),

@@ -36,9 +36,9 @@ def test_other_meta_matters() -> None:
 
 
 def test_a_different_result_is_named_with_its_step() -> None:
-    """The line shows the request and both answers."""
+    """The line shows the request, and both answers around where they part."""
     (line,) = differences(STEPS, talk({"content": [1]}), talk({"content": [2]}))
-    assert line.startswith("tools/call {'name': 'echo'}:")
+    assert line.startswith("tools/call {'name': 'echo'}, from character 0:")
     assert "direct  {'result': {'content': [1]}" in line
     assert "through {'result': {'content': [2]}" in line
 
