@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from real.talk import Conversation, Step
 
-SHOWN = 600
 STAMP = "io.modelcontextprotocol/serverInfo"
 ENVELOPE = frozenset({"resultType", "ttlMs", "cacheScope"})
 """What 2026-07-28 puts around every result: present or not by the client's revision, whatever the server's is."""
@@ -20,12 +18,14 @@ def differences(steps: tuple[Step, ...], direct: Conversation, through: Conversa
     for step, before, after in zip(steps, direct.outcomes, through.outcomes, strict=True):
         expected, found = _essence(before, bridged=bridged), _essence(after, bridged=bridged)
         if expected != found:
-            before_text, after_text = repr(expected), repr(found)
-            at = max(0, len(os.path.commonprefix([before_text, after_text])) - 200)
-            yield (
-                f"{step.method} {dict(step.params)}, from character {at}:"
-                f"\n  direct  {before_text[at : at + SHOWN]}\n  through {after_text[at : at + SHOWN]}"
-            )
+            yield f"{step.method} {dict(step.params)}{_side_by_side(repr(expected), repr(found))}"
+
+
+def _side_by_side(direct: str, through: str) -> str:
+    """Both answers around where they part: some are long."""
+    parted = next((at for at, (one, other) in enumerate(zip(direct, through, strict=False)) if one != other), 0)
+    part = slice(max(0, parted - 200), parted + 400)
+    return f", from character {part.start}:\n  direct  {direct[part]}\n  through {through[part]}"
 
 
 def _essence(outcome: dict[str, Any], *, bridged: bool) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def _call(tool: str, says: str, **arguments: object) -> Step:
 
 def _python(name: str) -> Path:
     """The program of a server from PyPI."""
-    requirement, *others = PINS["servers"]["python"][name]
-    return python_environment(requirement, *others) / "bin" / requirement.partition("==")[0]
+    requirements: list[str] = PINS["servers"]["python"][name]
+    return python_environment(*requirements) / "bin" / requirements[0].partition("==")[0]
 
 
 def _node(name: str) -> tuple[str, str]:
