@@ -141,15 +141,17 @@ class Host:
     async def __aenter__(self) -> Self:
         if self.running:
             raise RuntimeError(f"{self!r} runs already")
-        async with AsyncExitStack() as stack:
-            self._tasks = await stack.enter_async_context(anyio.create_task_group())
-            stack.push_async_callback(self._stop)
+        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.push_async_callback(self._stop)
+        try:
             change = Change(self, self.config, self._objects)
             await change.build()
             await change.swap()
             self._tasks.start_soon(self._deliver)
-            await stack.enter_async_context(self.app.sessions())
-            self._stack = stack.pop_all()
+            await self._stack.enter_async_context(self.app.sessions())
+        except BaseException:
+            await self._stack.aclose()
+            raise
         self.publish(HostEvent(EventType.HOST_STARTED, self.config.host.name))
         return self
 
@@ -157,7 +159,7 @@ class Host:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.publish(HostEvent(EventType.HOST_DRAINING, self.config.host.name))
-        await self._stack.__aexit__(kind, error, trace)
+        await self._stack.aclose()  # not told of `error`: a task group would wrap it
 
     async def _stop(self) -> None:
         """Let calls finish, stop plugins in reverse order, then providers."""
