@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from plughost._errors import PlughostError
-
 
 @click.command()
 @click.argument("name")
@@ -21,8 +19,5 @@ def new(name: str, into: Path) -> None:
     """Make a new plugin package from the template."""
     from plughost._template import render  # noqa: PLC0415 - for this command only
 
-    target = into / name
-    if target.exists():
-        raise PlughostError(f"{target} exists already; take another name, or another folder with --into")
-    render(name, target)
+    target = render(name, into / name)
     click.echo(f"made {target}; next: pip install -e {target} && plughost plugins check {name}")

@@ -12,7 +12,7 @@ from plughost import _control as control
 from plughost._cli.options import config_option, json_option, need_config, print_json, print_table
 from plughost._discovery import PluginSource, discover, find_source, load_class
 from plughost._document import find_config, parse_document, plugin_tables, read_document
-from plughost._errors import ControlError, PluginError, did_you_mean
+from plughost._errors import ControlError, PluginError
 
 Row = dict[str, Any]
 
@@ -46,7 +46,7 @@ def survey(config: Path | None) -> list[Row]:
     for running in _running(config):
         name = running["name"]
         row = rows.get(name) or _row(name, sources.get(running["plugin"], PluginSource(running["plugin"], "")))
-        rows[name] = {**row, **running}
+        rows[name] = {**row, **running, "plugin": row["plugin"]}
     used = {row["plugin"] for row in rows.values()}
     return [*rows.values(), *(_row(name, source) for name, source in sources.items() if name not in used)]
 
@@ -99,6 +99,12 @@ def list_(given: str | None, *, as_json: bool) -> None:
             click.echo(f"\n{row['name']}: {row['reason']}\n  {row['remedy']}".rstrip())
 
 
+def _source(config: Path | None, name: str) -> PluginSource:
+    """What an instance, or else the installed plugin of that name, comes from."""
+    table = plugin_tables(read_document(config)).get(name, {}) if config else {}
+    return find_source(table.get("plugin") or name, discover(), config.parent if config else Path(), instance=name)
+
+
 @plugins.command()
 @config_option
 @json_option
@@ -106,33 +112,21 @@ def list_(given: str | None, *, as_json: bool) -> None:
 def show(given: str | None, name: str, *, as_json: bool) -> None:
     """Show everything about one plugin or instance. Imports it."""
     config = find_config(given)
-    rows = survey(config)
-    row = next((row for key in ("name", "plugin") for row in rows if row[key] == name), None)
-    if row is None:
-        known = [row["name"] for row in rows]
-        raise PluginError(name, f"is neither installed nor configured{did_you_mean(name, known)}")
-    kind = load_class(find_source(row["plugin"], discover(), config.parent if config else Path(), instance=name))
+    source = _source(config, name)
+    kind = load_class(source, instance=name)
     from plughost.hookspecs import hook_names  # noqa: PLC0415 - imports pluggy
 
+    row = next((row for row in survey(config) if row["name"] == name), _row(name, source))
     row["hooks"] = [hook for hook in hook_names() if hasattr(kind, hook)]
-    row["config_schema"] = kind.config_type.model_json_schema()
     if as_json:
-        print_json(row)
+        print_json({**row, "config_schema": kind.config_type.model_json_schema()})
         return
     for key, value in row.items():
-        if value and key != "config_schema":
-            click.echo(f"{key:13} {', '.join(value) if isinstance(value, list) else value}")
-    fields = [
-        (
-            key,
-            str(field.get_default(call_default_factory=True)) if not field.is_required() else "",
-            field.description or "",
-        )
-        for key, field in kind.config_type.model_fields.items()
-    ]
-    if fields:
-        click.echo()
-        print_table(("KEY", "DEFAULT", "DESCRIPTION"), fields)
+        click.echo(f"{key:13} {', '.join(value) if isinstance(value, list) else value}".rstrip())
+    fields = kind.config_type.model_fields.items()
+    rows = [(key, "" if field.is_required() else repr(field.default), field.description or "") for key, field in fields]
+    click.echo()
+    print_table(("CONFIG KEY", "DEFAULT", "DESCRIPTION"), rows)
 
 
 @plugins.command()
@@ -142,12 +136,7 @@ def show(given: str | None, name: str, *, as_json: bool) -> None:
 @click.pass_context
 def check(ctx: click.Context, given: str | None, name: str | None, *, as_json: bool) -> None:
     """Check all installed plugins, or one: import, hooks, config model, name, host version. Exit code 1 on faults."""
-    config = find_config(given)
-    sources = discover()
-    if name is not None:
-        table = plugin_tables(read_document(config)).get(name, {}) if config else {}
-        source = find_source(table.get("plugin") or name, sources, config.parent if config else Path(), instance=name)
-        sources = {name: source}
+    sources = {name: _source(find_config(given), name)} if name is not None else discover()
     from plughost._cli.checks import faults_of  # noqa: PLC0415 - imports plugins
 
     results = {key: faults_of(source) for key, source in sources.items()}
@@ -155,9 +144,7 @@ def check(ctx: click.Context, given: str | None, name: str | None, *, as_json: b
         print_json([{"name": key, "ok": not faults, "faults": faults} for key, faults in results.items()])
     else:
         for key, faults in results.items():
-            click.echo(f"{key}: {'ok' if not faults else ''}".rstrip())
-            for fault in faults:
-                click.echo(f"  - {fault}")
+            click.echo("\n  - ".join([f"{key}: {'faulty' if faults else 'ok'}", *faults]))
     ctx.exit(1 if any(results.values()) else 0)
 
 
@@ -192,9 +179,8 @@ def _switch(path: Path, name: str, *, enabled: bool, as_json: bool) -> None:
     text = _edit.switch(before.decode(), path, name, enabled=enabled)
     config = _config.parse_config(parse_document(text, path), path)
     if enabled:
-        table = config.plugins[name]
-        kind = load_class(find_source(table.plugin or name, discover(), path.parent, instance=name), instance=name)
-        _config.parse_plugin_config(kind, table, name)
+        kind = load_class(_source(path, name), instance=name)
+        _config.parse_plugin_config(kind, config.plugins[name], name)
     if text.encode() != before:
         _edit.replace_file(path, text.encode())
     try:
