@@ -24,7 +24,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(command: Sequence[str], port: int, *, log: Path, environment: Mapping[str, str] = {}) -> Iterator[str]:
+def serving(
+    command: Sequence[str],
+    port: int,
+    *,
+    log: Path,
+    environment: Mapping[str, str] = {},
+    start_limit: float = START_LIMIT,
+) -> Iterator[str]:
     """Run `command` until the block ends; gives the URL of its MCP endpoint once it accepts connections on `port`.
 
     Raises:
@@ -40,7 +47,7 @@ def serving(command: Sequence[str], port: int, *, log: Path, environment: Mappin
             start_new_session=True,
         )
         try:
-            _await_listener(process, port, log)
+            _await_listener(process, port, log, start_limit)
             yield f"http://127.0.0.1:{port}/mcp"
             _stop(process, log)
         finally:
@@ -49,15 +56,15 @@ def serving(command: Sequence[str], port: int, *, log: Path, environment: Mappin
             process.wait()
 
 
-def _await_listener(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_LIMIT
+def _await_listener(process: subprocess.Popen[bytes], port: int, log: Path, limit: float) -> None:
+    deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended with {process.returncode} before it listened: {_tail(log)}")
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.05)
-    raise RuntimeError(f"{process.args!r} does not listen on port {port} after {START_LIMIT:.0f} s: {_tail(log)}")
+    raise RuntimeError(f"{process.args!r} does not listen on port {port} after {limit:.0f} s: {_tail(log)}")
 
 
 def _stop(process: subprocess.Popen[bytes], log: Path) -> None:

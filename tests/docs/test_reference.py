@@ -1,0 +1,112 @@
+"""The generated reference holds all that the code has."""
+
+from __future__ import annotations
+
+import click
+import plughost as public
+import pytest
+from plughost import ErrorCode, EventType, HostSettings, PluginTable, ProviderTable
+from plughost._cli import cli
+from plughost.hookspecs import hook_names
+from plughost_docs import GENERATORS, MARKER, api, commands, comments, config, errors, events, fill, hooks, markdown
+
+from docs.examples import EXAMPLES, REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+
+
+def test_each_hook_has_a_heading_with_its_exact_signature() -> None:
+    """The page shows what `hookspecs.py` declares: names, arguments, types."""
+    page = hooks.section()
+    assert "## `plughost_providers(config: HostConfig) -> Iterable[Provider]`" in page
+    assert [name for name in hook_names() if f"({name})=\n\n## `{name}(" not in page] == []
+
+
+def test_each_hook_has_an_example() -> None:
+    """No hook is shown without a file, and no file is left without a hook."""
+    assert {path.stem for path in (EXAMPLES / "hooks").glob("*.py")} == set(hook_names())
+
+
+@pytest.mark.parametrize("model", [HostSettings, ProviderTable, PluginTable])
+def test_each_key_of_the_configuration_is_listed_with_its_meaning(model: type[HostSettings]) -> None:
+    """A row gives key, value, default and meaning; no field is left without a description."""
+    page = config.section()
+    for name, field in model.model_fields.items():
+        assert field.description
+        assert f"| `{name}` | " in page
+
+
+def test_each_shipped_plugin_has_its_keys() -> None:
+    """Every plugin of the workspace but the template has a heading."""
+    page = config.section()
+    folders = {path.parent.name for path in REPOSITORY.glob("plugins/*/pyproject.toml")}
+    assert {entry.name for entry in config.shipped_plugins()} == folders
+    assert [name for name in folders if f"## Plugin `{name}`" not in page] == []
+
+
+def test_types_are_spelled_as_a_person_writes_them() -> None:
+    """Durations, sizes, secrets and lists have words of their own."""
+    rows = config.model_table(HostSettings)
+    assert "| `drain_timeout` | duration | `30` |" in rows
+    assert "| `max_body` | size | `4194304` |" in rows
+    assert "| `request_state_keys` | list of secret |  |" in rows
+
+
+def test_each_command_has_a_heading() -> None:
+    """Commands of groups stand under their full path."""
+    page = commands.section()
+    for name, command in cli.commands.items():
+        assert f"## `plughost {name}`" in page
+        for child in command.commands if isinstance(command, click.Group) else ():
+            assert f"### `plughost {name} {child}`" in page
+
+
+def test_each_error_code_is_listed() -> None:
+    """Every code of the host stands in the table of what a client may see, too."""
+    own, _, everything = errors.section().partition("## All that a client may see")
+    for code in ErrorCode:
+        assert f"| {code.value} | `{code.name.lower()}` |" in own
+        assert f"| {code.value} |" in everything
+
+
+def test_each_event_type_is_listed() -> None:
+    """Every member of the vocabulary has a row."""
+    page = events.section()
+    assert [member for member in EventType if f"| `{member.value}` |" not in page] == []
+
+
+def test_a_member_without_a_comment_is_refused() -> None:
+    """An enumeration that the page cannot describe fails the build."""
+    with pytest.raises(LookupError, match="Outcome has members without"):
+        comments.member_comments(public.Outcome)
+
+
+def test_all_public_names_are_listed() -> None:
+    """The page has a heading for each name of `plughost.__all__`, and no other."""
+    headings = [line[5:-1] for line in api.section().splitlines() if line.startswith("### `")]
+    assert sorted(headings) == sorted(public.__all__)
+
+
+def test_a_docstrings_raises_section_becomes_a_list() -> None:
+    """Markdown readers see one item per error."""
+
+    def fails() -> None:
+        """Do it.
+
+        Raises:
+            ValueError: It cannot be done.
+        """
+
+    assert markdown.docstring(fails) == "Do it.\n\nRaises:\n\n- `ValueError`: It cannot be done."
+
+
+def test_every_generator_has_its_page() -> None:
+    """Nothing is generated that no page asks for."""
+    asked = [name for page in (DOCS / "reference").glob("*.md") for name in MARKER.findall(page.read_text("utf-8"))]
+    assert sorted(asked) == sorted(GENERATORS)
+
+
+def test_a_marker_is_replaced_by_what_it_asks_for() -> None:
+    """The rest of the page stays as it is."""
+    filled = fill("# Hooks\n\n<!-- generated: hooks -->\n")
+    assert filled == f"# Hooks\n\n{hooks.section()}\n"
