@@ -395,10 +395,13 @@ class Host:
                     reason = {"reason": event.reason} if isinstance(event, ProviderDown) else {}
                     kind = EventType.PROVIDER_DOWN if reason else EventType.PROVIDER_UP
                     self.publish(HostEvent(kind, provider.name, reason))
-            if kinds:
-                await self.refresh(kinds)
-            for uri in uris:
-                await self.subscriptions.publish(ResourceUpdated(uri))
+            try:
+                if kinds:
+                    await self.refresh(kinds)
+                for uri in uris:
+                    await self.subscriptions.publish(ResourceUpdated(uri))
+            except Exception:  # a bus of somebody else's; the next news must still be delivered
+                logger.exception("telling clients of a change failed")
             while self._events:
                 news = self._events.popleft()
                 for item in list(self.instances.values()):

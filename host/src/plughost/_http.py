@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from mcp_types import JSONRPCMessage
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from plughost._config import LOOPBACK
+from plughost._config import LOOPBACK, HostSettings
 from plughost._modern import ModernEntry
 from plughost._pipeline import Gate
 from plughost._sdk import end_standalone_streams
@@ -72,34 +74,15 @@ class HTTPStack:
         return app
 
 
-class HeaderRules:
+def header_rules(settings: HostSettings) -> TransportSecurityMiddleware:
     """Which `Host` and `Origin` headers are let in: loopback's, and those of the config (T1)."""
-
-    def __init__(self, hosts: Iterable[str], origins: Iterable[str]) -> None:
-        names = sorted(LOOPBACK - {"::1"})
-        self._hosts = _Patterns([*hosts, *names, *(f"{name}:*" for name in names)])
-        local = [f"http://{name}" for name in names]
-        self._origins = _Patterns([*origins, *local, *(f"{origin}:*" for origin in local)])
-
-    def refuse(self, host: bytes | None, origin: bytes | None) -> PlainTextResponse | None:
-        """The response to a request with these headers, if it must not be served."""
-        if host is None or not self._hosts.has(host):
-            return PlainTextResponse("Invalid Host header", 421)
-        if origin is not None and not self._origins.has(origin):
-            return PlainTextResponse("Invalid Origin header", 403)
-        return None
-
-
-class _Patterns:
-    def __init__(self, patterns: Iterable[str]) -> None:
-        encoded = [pattern.lower().encode() for pattern in patterns]
-        self._exact = frozenset(encoded)
-        self._any_port = frozenset(item.removesuffix(b":*") for item in encoded if item.endswith(b":*"))
-
-    def has(self, value: bytes) -> bool:
-        value = value.lower()
-        name, colon, port = value.rpartition(b":")
-        return value in self._exact or bool(colon and port.isdigit() and name in self._any_port)
+    names = [f"{name}{port}" for name in sorted(LOOPBACK - {"::1"}) for port in ("", ":*")]
+    return TransportSecurityMiddleware(
+        TransportSecuritySettings(
+            allowed_hosts=[*settings.allowed_hosts, *names],
+            allowed_origins=[*settings.allowed_origins, *(f"http://{name}" for name in names)],
+        )
+    )
 
 
 class MCPApp:
@@ -108,7 +91,7 @@ class MCPApp:
     def __init__(self, host: Host) -> None:
         settings = host.config.host
         self._host = host
-        self._rules = HeaderRules(settings.allowed_hosts, settings.allowed_origins)
+        self._rules = header_rules(settings)
         self._modern = ModernEntry(host, self._by_sdk, settings.max_body)
         self._sessions: StreamableHTTPSessionManager | None = None
         self._app: tuple[HTTPStack | None, ASGIApp] = (None, self._endpoint)
@@ -147,12 +130,13 @@ class MCPApp:
         return None
 
     async def _endpoint(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        if (refused := self._rules.refuse(headers.get(b"host"), headers.get(b"origin"))) is not None:
+        refused = await self._rules.validate_request(Request(scope))
+        if refused is not None:
             return await refused(scope, receive, send)
         if self._sessions is None:
             text = "The host does not run; enter it in the lifespan of the application that mounts it"
             return await PlainTextResponse(text, 503)(scope, receive, send)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         version = headers.get(b"mcp-protocol-version")
         if scope["method"] == "POST" and version is not None and version not in _HANDSHAKE:
             return await self._modern(scope, receive, send, headers)
