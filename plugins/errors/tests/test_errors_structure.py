@@ -169,10 +169,11 @@ def test_protocol_errors_can_be_typed() -> None:
 
 
 def test_removal_takes_its_own_entry() -> None:
-    """A plugin that is replaced adds again first; the old one's removal leaves the new entry."""
+    """A plugin that is replaced adds again first: its new entry counts at once, and the old one's removal leaves it."""
     table = ErrorTable()
     old, new = ErrorKind("a", -32005, "m"), ErrorKind("a", -32005, "m")
     remove_old, remove_new = table.add(KeyError, old), table.add(KeyError, new)
+    assert table.find(KeyError()) is new
     remove_old()
     assert table.find(KeyError()) is new
     remove_new()
