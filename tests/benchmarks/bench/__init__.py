@@ -1,0 +1,1 @@
+"""Benchmarks of the host against its neighbours; `run.py` beside this package is the command."""

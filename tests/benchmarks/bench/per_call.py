@@ -1,0 +1,111 @@
+"""Rows measured in process, in CPU time per call: the host itself, its layers, its catalog, its plugins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import message
+from bench.asgi import App, poster, running
+from bench.contestants import BARE, CONTESTANTS, HOST, NoOp, host, lowlevel_server
+from bench.echo import echo_server
+from bench.rows import Goal, Measurement, measured, row
+from bench.timing import Effort, differences, interleave, ratios
+
+MICROSECONDS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """An application and the tool to call on it."""
+
+    app: App
+    tool: str = "echo"
+
+
+def cpu(contestants: Mapping[str, Contestant], effort: Effort) -> Mapping[str, Sequence[float]]:
+    """CPU seconds per call of each, interleaved, after a look at what each of them answers."""
+
+    async def run() -> Mapping[str, Sequence[float]]:
+        async with AsyncExitStack() as stack:
+            posts = {}
+            for name, contestant in contestants.items():
+                state = await stack.enter_async_context(running(contestant.app))
+                posts[name] = poster(contestant.app, contestant.tool, state)
+                message.check(await posts[name]())
+            return await interleave(posts, effort)
+
+    return asyncio.run(run())
+
+
+@row("B1", "one call, in process / bare `MCPServer`")
+def overhead(effort: Effort) -> Iterable[Measurement]:
+    seconds = cpu({name: Contestant(make()) for name, make in CONTESTANTS.items()}, effort)
+    yield measured(HOST, ratios(seconds[HOST], seconds[BARE]), goal=Goal(0.40))
+    for name in CONTESTANTS:
+        if name != HOST:
+            yield measured(name, ratios(seconds[name], seconds[BARE]))
+
+
+@row("B3", "one more middleware that does nothing")
+def layers(effort: Effort) -> Iterable[Measurement]:
+    steps = (0, 1, 25, 50)
+    stacks = {str(n): Contestant(host(plugins=[NoOp(name=f"noop-{i}") for i in range(n)])) for n in steps}
+    seconds = cpu(stacks, effort)
+    for fewer, more in ((0, 50), (0, 25), (25, 50)):
+        added = differences(seconds[str(more)], seconds[str(fewer)], scale=MICROSECONDS / (more - fewer))
+        yield measured(f"each, from {fewer} to {more}", added, "µs", Goal(1.0))
+
+
+@row("B4", "one call as tools and providers grow")
+def catalog(effort: Effort) -> Iterable[Measurement]:
+    def tools(count: int) -> Contestant:
+        names = [f"tool_{number}" for number in range(count)]
+        return Contestant(host({"echo": lowlevel_server(names)}), names[-1])
+
+    def providers(count: int) -> Contestant:
+        names = [f"tool_{number}" for number in range(count)]
+        return Contestant(host({f"provider-{name}": lowlevel_server([name]) for name in names}), names[-1])
+
+    def bare(count: int) -> Contestant:
+        return Contestant(echo_server(tools=count).streamable_http_app())
+
+    contestants = {
+        "1 tool": tools(1),
+        "10,000 tools": tools(10_000),
+        "1 provider": providers(1),
+        "100 providers": providers(100),
+        "bare, 1 tool": bare(1),
+        "bare, 200 tools": bare(200),
+    }
+    seconds = cpu(contestants, effort)
+    for many, one, goal in (
+        ("10,000 tools", "1 tool", Goal(1.05)),
+        ("100 providers", "1 provider", Goal(1.05)),
+        ("bare, 200 tools", "bare, 1 tool", None),
+    ):
+        yield measured(f"{many} / {one}", ratios(seconds[many], seconds[one]), goal=goal)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A pattern plugin in memory mode: its entry point, what it may add to a call, its config table."""
+
+    plugin: str
+    limit_us: float
+    table: Mapping[str, Any] = field(default_factory=dict)
+
+
+PATTERNS = (Pattern("errors", 30),)
+
+
+@row("B5", "one plugin alone")
+def patterns(effort: Effort) -> Iterable[Measurement]:
+    alone = {p.plugin: Contestant(host(tables={p.plugin: p.table})) for p in PATTERNS}
+    seconds = cpu({HOST: Contestant(host()), **alone}, effort)
+    for pattern in PATTERNS:
+        added = differences(seconds[pattern.plugin], seconds[HOST], scale=MICROSECONDS)
+        yield measured(f"`{pattern.plugin}` adds", added, "µs", Goal(pattern.limit_us))
