@@ -5,15 +5,15 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from enum import Enum
 from importlib import import_module
 from itertools import pairwise
 from types import ModuleType
-from typing import Any
 
 import plughost
 
-from plughost_docs.markdown import docstring, signature, table
+from plughost_docs.markdown import definition, docstring, signature, table
 
 GROUPS = {
     "_host": "The host",
@@ -43,46 +43,55 @@ def section() -> str:
 def _entry(name: str, module: ModuleType) -> str:
     value = getattr(plughost, name)
     if inspect.isclass(value):
-        methods = _members(value)
-        shown = "" if issubclass(value, Enum) else f"`{_constructor(value)}`\n\n"
-        listed = table(("member", "what it does"), methods) if methods else ""
-        return f"### `{name}`\n\n{shown}{docstring(value)}\n\n{listed}"
-    if inspect.isfunction(value):
-        return f"### `{name}`\n\n`{signature(value)}`\n\n{docstring(value)}\n"
-    return f"### `{name}`\n\n{_assigned_docstring(module, name)}\n"
+        members = [(f"`{shown}`", text) for shown, text in _members(value)]
+        listed = table(("member", "what it does"), members) if members else ""
+        parts = [_code(constructor(value)), docstring(value), listed]
+    elif inspect.isfunction(value):
+        parts = [_code(signature(value)), docstring(value)]
+    else:
+        parts = [*_assigned(module, name)]
+    return f"### `{name}`\n\n" + "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _constructor(value: type) -> str:
-    if getattr(value, "_is_protocol", False):
-        return f"class {value.__name__}(Protocol)"
-    try:
-        return signature(value)
-    except ValueError:
-        return value.__name__
+def _code(text: str) -> str:
+    return f"```text\n{text}\n```" if text else ""
 
 
-def _members(value: type) -> list[tuple[str, str]]:
-    return [(f"`{shown}`", text) for shown, text in _public_members(value)]
+def constructor(value: type) -> str:
+    """How an object of the class is made: its parameters, or the members of an enumeration. Empty for the rest."""
+    if issubclass(value, Enum):
+        return "\n".join(f"{value.__name__}.{name}" for name in value.__members__)
+    if "__init__" in vars(value) and not is_dataclass(value):
+        made = signature(vars(value)["__init__"]).removesuffix(" -> None")
+        return made.replace("__init__", value.__name__, 1) if not getattr(value, "_is_protocol", False) else ""
+    if not is_dataclass(value):
+        return ""
+    node = definition(value)
+    assert isinstance(node, ast.ClassDef)
+    fields = [field for field in node.body if isinstance(field, ast.AnnAssign)]
+    return f"{value.__name__}({', '.join(_field(field) for field in fields)})"
 
 
-def _public_members(value: type) -> Iterator[tuple[str, str]]:
+def _field(field: ast.AnnAssign) -> str:
+    return "*" if ast.unparse(field.annotation) == "KW_ONLY" else ast.unparse(field)
+
+
+def _members(value: type) -> Iterator[tuple[str, str]]:
     for name, member in vars(value).items():
-        if name.startswith(("_", "model_")):
+        text = docstring(member).split("\n\n")[0]
+        if name.startswith(("_", "model_")) or not text:
             continue
-        function: Any = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-        text = docstring(function).split("\n\n")[0]
-        if inspect.isfunction(function) and text:
-            prefix = "async " if inspect.iscoroutinefunction(function) else ""
-            yield prefix + signature(function), text
-        elif isinstance(member, property) and text:
+        if inspect.isfunction(member):
+            yield signature(member), text
+        elif isinstance(member, property):
             yield name, text
 
 
-def _assigned_docstring(module: ModuleType, name: str) -> str:
-    """The string under an assignment, where a type alias or constant keeps its description."""
+def _assigned(module: ModuleType, name: str) -> Iterator[str]:
+    """An assignment, and the string under it, where a type alias or constant keeps its description."""
     for statement, after in pairwise(ast.parse(inspect.getsource(module)).body):
         targets = statement.targets if isinstance(statement, ast.Assign) else []
-        named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
-        if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            return inspect.cleandoc(str(after.value.value))
-    return ""
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            yield _code(ast.unparse(statement))
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                yield inspect.cleandoc(str(after.value.value))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from plughost import ErrorCode
 from plughost._errors import RETRYABLE
+from plughost_errors import catalogue
+
 from plughost_docs.comments import member_comments
 from plughost_docs.markdown import table
-from plughost_errors import catalogue
 
 
 def section() -> str:

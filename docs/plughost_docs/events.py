@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from plughost import EventType, HostEvent
 
+from plughost_docs.api import constructor
 from plughost_docs.comments import member_comments
-from plughost_docs.markdown import docstring, signature, table
+from plughost_docs.markdown import docstring, table
 
 
 def section() -> str:
@@ -13,6 +14,6 @@ def section() -> str:
     comments = member_comments(EventType)
     rows = ((f"`{member.value}`", f"`EventType.{member.name}`", comments[member.name]) for member in EventType)
     return (
-        f"## `{signature(HostEvent)}`\n\n{docstring(HostEvent)}\n\n"
+        f"## `{constructor(HostEvent)}`\n\n{docstring(HostEvent)}\n\n"
         f"## Types\n\n{docstring(EventType)}\n\n{table(('type', 'in code', 'when'), rows)}"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,10 +19,18 @@ def docstring(thing: object) -> str:
     return _RAISES.sub(lambda match: "Raises:\n\n" + _ENTRY.sub(r"- `\1`: ", match[1]), text)
 
 
-def signature(function: Callable[..., Any], name: str | None = None) -> str:
-    """`name(parameters) -> returned`, as the source writes it."""
-    parameters = str(inspect.signature(function)).replace("'", "").replace("~", "")
-    return f"{name or function.__name__}{parameters}"
+def signature(function: Callable[..., Any]) -> str:
+    """`name(parameters) -> returned`, as the source writes it, without `self`."""
+    node = definition(function)
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    parameters = ast.unparse(node.args).removeprefix("self").removeprefix(", ")
+    returned = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"{'async ' * isinstance(node, ast.AsyncFunctionDef)}{node.name}({parameters}){returned}"
+
+
+def definition(thing: Callable[..., Any] | type) -> ast.stmt:
+    """The `def` or `class` statement that made a function or class."""
+    return ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
