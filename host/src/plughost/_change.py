@@ -172,7 +172,7 @@ class Change:
                 known = self.host.python.get(name)
                 if known is None or known[0] != table:
                     server = load_server(name, table.python, self.config.folder)
-                    known = (table, self.host.in_process(name, server, table.prefix))
+                    known = (table, InProcessProvider(name, server, prefix=table.prefix))
                 self.python[name] = known
                 found[name] = known[1]
         found.update(self.host.given)

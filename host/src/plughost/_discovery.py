@@ -164,14 +164,11 @@ def find_source(wanted: str, sources: Mapping[str, PluginSource], folder: Path, 
         return PluginSource(wanted, f"{file}:{attribute}", location=str(file), summary=f"One file: {path}")
     if wanted in sources:
         return sources[wanted]
-    remedy = f"Installed plugins: {', '.join(sources) or 'none'}"
-    if _WELL_KNOWN.fullmatch(wanted):
-        remedy = f"Install it: pip install plughost-{wanted}"
-    raise PluginError(
-        instance or wanted,
-        f"no installed distribution has a plugin {wanted!r}{did_you_mean(wanted, sources)}",
-        remedy=remedy,
-    )
+    problem, remedy = f"no installed distribution has a plugin {wanted!r}", f"Install it: pip install plughost-{wanted}"
+    if not _WELL_KNOWN.fullmatch(wanted):
+        problem += did_you_mean(wanted, sources)
+        remedy = f"Installed plugins: {', '.join(sources) or 'none'}"
+    raise PluginError(instance or wanted, problem, remedy=remedy)
 
 
 def load_class(source: PluginSource, *, instance: str = "") -> type[MCPPlugin[Any]]:

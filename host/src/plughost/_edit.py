@@ -25,11 +25,12 @@ def switch(text: str, path: Path, name: str, *, enabled: bool) -> str:
     tables = plugin_tables(document)
     wanted = dict(tables.get(name, {}))
     place = [*(("tool", "plughost") if path.name == "pyproject.toml" else ()), "plugins", name]
+    where = ".".join(place)
+    if name not in tables and not enabled:
+        problem = f"there is no such table to disable{did_you_mean(name, tables)}"
+        raise ConfigError([Fault(where, problem)], source=str(path))
     if name not in tables:
-        if not enabled:
-            problem = f"there is no such table to disable{did_you_mean(name, tables)}"
-            raise ConfigError([Fault(".".join(place), problem)], source=str(path))
-        after = f"{text.rstrip()}\n\n[{'.'.join(place)}]\n".lstrip()
+        after = f"{text.rstrip()}\n\n[{where}]\n".lstrip()
     elif wanted.get("enabled", True) is enabled:
         return text
     else:
@@ -37,7 +38,7 @@ def switch(text: str, path: Path, name: str, *, enabled: bool) -> str:
         after = _set_enabled(text, place, enabled=enabled)
     if parse_document(after, path) != {**document, "plugins": {**document.get("plugins", {}), name: wanted}}:
         problem = f"is written in a way that cannot be edited; write enabled = {str(enabled).lower()} there by hand"
-        raise ConfigError([Fault(".".join(place), problem)], source=str(path))
+        raise ConfigError([Fault(where, problem)], source=str(path))
     return after
 
 
@@ -47,8 +48,10 @@ def _set_enabled(text: str, place: list[str], *, enabled: bool) -> str:
     for key in place:
         table = table[key]
     added = "enabled" not in table
+    if isinstance(table, Table) and table.is_super_table() and added:  # only its sub-tables are written
+        return f"{text.rstrip()}\n\n[{'.'.join(place)}]\nenabled = {str(enabled).lower()}\n"
     table["enabled"] = enabled
-    if added and isinstance(table, Table):  # at the top: comments at the end belong to the next table
+    if isinstance(table, Table) and added:  # at the top: comments at the end belong to the next table
         body = table.value.body
         body.insert(0, body.pop())
     return tomlkit.dumps(document)

@@ -117,7 +117,7 @@ class Host:
         self.subscriptions = Subscriptions(lambda: self.generation.catalog)
         self.front = _Front(self)
         self.stamp: Mapping[str, Any] = self.front.server_info_stamp
-        self.given = {name: self.in_process(name, server) for name, server in (providers or {}).items()}
+        self.given = {name: InProcessProvider(name, server) for name, server in (providers or {}).items()}
         self.http = HTTPStack.of(())
         self.app = MCPApp(self)
         self._objects = list(plugins)
@@ -289,16 +289,14 @@ class Host:
         item.shared.clear()
         item.manager.unregister(item.plugin)
 
-    def in_process(self, name: str, server: object, prefix: str = "") -> InProcessProvider:
-        """A provider for a server object, or the object itself if it is one."""
-        keys = tuple(key.get_secret_value() for key in self.config.host.request_state_keys)
-        return InProcessProvider(name, server, prefix=prefix, stamp=self.stamp, state_keys=keys)
-
     async def start_provider(self, provider: Provider) -> bool:
         """Start a provider in a task of its own. False if it runs already."""
         assert self._tasks is not None
         if id(provider) in self._running:
             return False
+        if isinstance(provider, InProcessProvider):
+            keys = tuple(key.get_secret_value() for key in self.config.host.request_state_keys)
+            provider.join(self.stamp, keys)
 
         async def start() -> None:
             try:
@@ -487,7 +485,7 @@ class Host:
             raise
         except Exception:
             logger.exception("request %s failed: %r", call.request_id, call)
-            raise MCPError(INTERNAL_ERROR, "Internal error", {"requestId": str(call.request_id)}) from None
+            raise MCPError(INTERNAL_ERROR, "Internal error", {"requestId": call.request_id}) from None
 
     # -- what operators ask -------------------------------------------------------------------------------------------
 

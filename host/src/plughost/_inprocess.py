@@ -61,15 +61,7 @@ class InProcessProvider:
         ProviderError: `server` is none of these.
     """
 
-    def __init__(
-        self,
-        name: str,
-        server: object,
-        *,
-        prefix: str = "",
-        stamp: Mapping[str, Any] | None = None,
-        state_keys: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, name: str, server: object, *, prefix: str = "") -> None:
         lowlevel = lowlevel_server(server)
         if lowlevel is None:
             raise ProviderError(
@@ -81,7 +73,7 @@ class InProcessProvider:
         self.prefix = prefix
         self._owner = server  # a FastMCP low-level server holds its owner only weakly
         self._server: Server[Any] = lowlevel
-        self._view = ServerView(lowlevel, stamp or lowlevel.server_info_stamp, state_keys)
+        self._view = ServerView(lowlevel, lowlevel.server_info_stamp)
         self._lifespan: Any = None
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
@@ -91,6 +83,10 @@ class InProcessProvider:
     @property
     def instructions(self) -> str | None:
         return self._server.instructions
+
+    def join(self, stamp: Mapping[str, Any], state_keys: tuple[str, ...]) -> None:
+        """Answer with the host's identity, and seal request state under its keys, if it has some (H2)."""
+        self._view = ServerView(self._server, stamp, state_keys)
 
     async def start(self, listener: ProviderListener) -> None:
         self._listener = listener

@@ -175,11 +175,11 @@ def _switch(path: Path, name: str, *, enabled: bool, as_json: bool) -> None:
     """Edit, validate, ask the host to reload; if it refuses, the file is as before, byte for byte."""
     from plughost import _config, _edit  # noqa: PLC0415 - imports pydantic
 
+    kind = load_class(_source(path, name), instance=name) if enabled else None
     before = path.read_bytes()
     text = _edit.switch(before.decode(), path, name, enabled=enabled)
     config = _config.parse_config(parse_document(text, path), path)
-    if enabled:
-        kind = load_class(_source(path, name), instance=name)
+    if kind is not None:
         _config.parse_plugin_config(kind, config.plugins[name], name)
     if text.encode() != before:
         _edit.replace_file(path, text.encode())

@@ -41,7 +41,10 @@ def config_schema() -> tuple[dict[str, Any], list[str]]:
     definitions |= {f"plugin.{name}": table for name, table in tables.items()}
     root = definition(HostConfig)
     named = [
-        {"if": {"properties": {"plugin": {"const": name}}}, "then": {"$ref": f"#/$defs/plugin.{name}"}}
+        {
+            "if": {"required": ["plugin"], "properties": {"plugin": {"const": name}}},
+            "then": {"$ref": f"#/$defs/plugin.{name}"},
+        }
         for name in tables
     ]
     root["properties"]["plugins"] |= {
