@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,18 @@ def switch(text: str, path: Path, name: str, *, enabled: bool) -> str:
     if name not in tables and not enabled:
         problem = f"there is no such table to disable{did_you_mean(name, tables)}"
         raise ConfigError([Fault(where, problem)], source=str(path))
-    if name not in tables:
-        after = f"{text.rstrip()}\n\n[{where}]\n".lstrip()
-    elif wanted.get("enabled", True) is enabled:
+    if name in tables and wanted.get("enabled", True) is enabled:
         return text
-    else:
+    line = f"enabled = {str(enabled).lower()}\n" if name in tables else ""
+    candidates = [f"{text.rstrip()}\n\n[{where}]\n{line}".lstrip()]
+    if name in tables:
         wanted["enabled"] = enabled
-        after = _set_enabled(text, place, enabled=enabled)
-    if parse_document(after, path) != {**document, "plugins": {**document.get("plugins", {}), name: wanted}}:
-        problem = f"is written in a way that cannot be edited; write enabled = {str(enabled).lower()} there by hand"
-        raise ConfigError([Fault(where, problem)], source=str(path))
-    return after
+        candidates.insert(0, _set_enabled(text, place, enabled=enabled))
+    for after in candidates:  # not every way to write a table takes every edit
+        with suppress(ConfigError):
+            if parse_document(after, path) == {**document, "plugins": {**document.get("plugins", {}), name: wanted}}:
+                return after
+    raise ConfigError([Fault(where, "is written in a way that cannot be edited; do it by hand")], source=str(path))
 
 
 def _set_enabled(text: str, place: list[str], *, enabled: bool) -> str:
@@ -48,8 +50,6 @@ def _set_enabled(text: str, place: list[str], *, enabled: bool) -> str:
     for key in place:
         table = table[key]
     added = "enabled" not in table
-    if isinstance(table, Table) and table.is_super_table() and added:  # only its sub-tables are written
-        return f"{text.rstrip()}\n\n[{'.'.join(place)}]\nenabled = {str(enabled).lower()}\n"
     table["enabled"] = enabled
     if isinstance(table, Table) and added:  # at the top: comments at the end belong to the next table
         body = table.value.body
