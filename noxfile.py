@@ -88,21 +88,9 @@ def lowest(session: nox.Session) -> None:
     """Each package with the oldest versions that it allows, the host's among them."""
     wheels = session.create_tmp()
     session.run_install("uv", "build", "--quiet", "--wheel", "--package=plughost", f"--out-dir={wheels}")
+    alone = ["--exact", "--no-sources", "--resolution=lowest-direct", f"--find-links={wheels}"]
     for member in MEMBERS:
-        session.run_install(
-            "uv", "venv", "--quiet", "--clear", f"--python={session.python}", session.virtualenv.location
-        )
-        session.run_install(
-            "uv",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-sources",
-            "--resolution=lowest-direct",
-            f"--find-links={wheels}",
-            f"./{member}",
-            *TEST_TOOLS,
-        )
+        session.install(*alone, f"./{member}", *TEST_TOOLS)
         session.run("pytest", "-m", FAST, f"{member}/tests", *session.posargs)
 
 
