@@ -646,7 +646,7 @@ def test_run(run: Run, serving: list[Any], separator: list[str]) -> None:
     """`run` takes the rest of the line as the command, options and all."""
     assert (
         run("run", "--with", "errors", "--with", "./mine.py:P", *separator, "npx", "-y", "server", "--http").exit_code
-        == 4
+        == 3
     )
     assert serving == [((["npx", "-y", "server", "--http"],), {"plugins": ["errors", "./mine.py:P"], "http": False})]
 
