@@ -130,7 +130,7 @@ def order(layers: Iterable[Layer]) -> tuple[Layer, ...]:
             names = [nodes[index].instance for index in error.args[1]]
             raise PluginError(
                 names[0],
-                f"before/after constraints in {phase.name} form a cycle: {' -> '.join(reversed(names))}",
+                f"before/after constraints in {phase.name} form a cycle: {' -> '.join(names)}",
                 remedy="Disable one of them, or take one constraint out",
             ) from None
         while sorter.is_active():
