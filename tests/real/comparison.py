@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from real.talk import Conversation, Step
 STAMP = "io.modelcontextprotocol/serverInfo"
 ENVELOPE = frozenset({"resultType", "ttlMs", "cacheScope"})
 """What 2026-07-28 puts around every result: present or not by the client's revision, whatever the server's is."""
+TASKS = "execution"
+"""What 2025-11-25 says of a tool's tasks: 2026-07-28 has none, and a host that translates drops it."""
 
 
 def differences(steps: tuple[Step, ...], direct: Conversation, through: Conversation) -> Iterator[str]:
@@ -18,7 +21,11 @@ def differences(steps: tuple[Step, ...], direct: Conversation, through: Conversa
     for step, before, after in zip(steps, direct.outcomes, through.outcomes, strict=True):
         expected, found = _essence(before, bridged=bridged), _essence(after, bridged=bridged)
         if expected != found:
-            yield f"{step.method} {dict(step.params)}{_side_by_side(repr(expected), repr(found))}"
+            yield f"{step.method} {dict(step.params)}{_side_by_side(_text(expected), _text(found))}"
+
+
+def _text(outcome: dict[str, Any]) -> str:
+    return json.dumps(outcome, ensure_ascii=False, sort_keys=True)
 
 
 def _side_by_side(direct: str, through: str) -> str:
@@ -35,6 +42,8 @@ def _essence(outcome: dict[str, Any], *, bridged: bool) -> dict[str, Any]:
     if "result" in outcome:
         left_out = ENVELOPE if bridged else frozenset()
         result = {key: value for key, value in outcome["result"].items() if key not in left_out}
+        if bridged and "tools" in result:
+            result["tools"] = [{key: value for key, value in tool.items() if key != TASKS} for tool in result["tools"]]
         meta = {key: value for key, value in result.pop("_meta", {}).items() if key != STAMP}
         essence["result"] = {**result, **({"_meta": meta} if meta else {})}
     return essence

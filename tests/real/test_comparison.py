@@ -39,8 +39,8 @@ def test_a_different_result_is_named_with_its_step() -> None:
     """The line shows the request, and both answers around where they part."""
     (line,) = differences(STEPS, talk({"content": [1]}), talk({"content": [2]}))
     assert line.startswith("tools/call {'name': 'echo'}, from character 0:")
-    assert "direct  {'result': {'content': [1]}" in line
-    assert "through {'result': {'content': [2]}" in line
+    assert 'direct  {"progress": [], "result": {"content": [1]}}' in line
+    assert 'through {"progress": [], "result": {"content": [2]}}' in line
 
 
 def test_the_envelope_matters_within_one_revision() -> None:
@@ -52,6 +52,14 @@ def test_the_envelope_is_left_out_between_revisions() -> None:
     """A server of 2025-11-25 cannot say what 2026-07-28 puts around a result."""
     old = talk({"content": [1]}, version="2025-11-25")
     assert same(old, talk({"content": [1], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}))
+
+
+def test_a_tool_says_nothing_of_tasks_between_revisions() -> None:
+    """Whether a tool can run as a task is a word of 2025-11-25 alone; the rest of the tool is compared."""
+    tools = [{"name": "echo", "execution": {"taskSupport": "forbidden"}}]
+    assert same(talk({"tools": tools}, version="2025-11-25"), talk({"tools": [{"name": "echo"}]}))
+    assert not same(talk({"tools": tools}, version="2025-11-25"), talk({"tools": [{"name": "shout"}]}))
+    assert not same(talk({"tools": tools}), talk({"tools": [{"name": "echo"}]}))
 
 
 def test_progress_matters_but_for_its_last() -> None:

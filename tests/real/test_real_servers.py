@@ -66,7 +66,8 @@ def test_the_server_does_its_work(subject: Subject, client: str) -> None:
 def test_serve_answers_as_the_server_does(subject: Subject, url: str, client: str) -> None:
     """Over Streamable HTTP, `plughost serve` hands on every list, result, error and progress of a stdio server."""
     direct, through = subject.direct(client), subject.hold(client, url)
-    assert list(differences(subject.steps, direct, through)) == []
+    lost = list(differences(subject.steps, direct, through))
+    assert not lost, "\n".join(lost)
     assert through.protocol_version == client.split()[1]
 
 
@@ -74,7 +75,8 @@ def test_serve_answers_as_the_server_does(subject: Subject, url: str, client: st
 def test_run_answers_as_the_server_does(subject: Subject, client: str) -> None:
     """From stdio to stdio, `plughost run` drops into the place of the server's own command."""
     direct, through = subject.direct(client), subject.hold(client, run(subject.command))
-    assert list(differences(subject.steps, direct, through)) == []
+    lost = list(differences(subject.steps, direct, through))
+    assert not lost, "\n".join(lost)
     assert through.protocol_version == client.split()[1]
 
 
@@ -99,5 +101,6 @@ def test_serve_answers_as_an_http_server_does(remote: str, fronted: str, client:
     """`plughost serve` hands on every list, result, error and progress of a Streamable HTTP server."""
     steps = SERVERS["everything"].steps(Path())
     direct, through = CLIENTS[client](remote, steps), CLIENTS[client](fronted, steps)
-    assert list(differences(steps, direct, through)) == []
+    lost = list(differences(steps, direct, through))
+    assert not lost, "\n".join(lost)
     assert through.protocol_version == client.split()[1]
