@@ -59,7 +59,7 @@ class UpstreamTable(PluginConfig):
     """`auto` serves each client in its own era where the upstream knows both; `modern` (2026-07-28) or `legacy`
     (2025-11-25 and earlier) keeps to one, so that a stdio upstream is certainly a single process."""
     sessions: int = Field(default=1, ge=1, le=64)
-    """Legacy sessions to spread calls over; for a stdio upstream, processes. Leave it at 1 if the server keeps state."""
+    """Legacy sessions to spread calls over; for stdio, processes. Leave it at 1 where the server keeps state."""
     max_message: Size = 64 * 2**20
     """Largest message taken from the upstream."""
     timeout: Duration | None = None

@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from mcp.shared.exceptions import MCPError
 from opentelemetry import metrics
+from plughost import Refusal
 
 from plughost_upstream._backoff import Backoff
 from plughost_upstream._config import Era, Upstream
@@ -88,7 +89,8 @@ class Connector:
     @property
     def refused(self) -> bool:
         """Whether the upstream answered that it does not speak this era."""
-        return self.error is not None and any(isinstance(item, MCPError) for item in causes(self.error))
+        found = causes(self.error) if self.error is not None else ()
+        return any(isinstance(item, MCPError) and not isinstance(item, Refusal) for item in found)
 
     @property
     def problem(self) -> str:
@@ -151,7 +153,7 @@ class Connector:
             async with self._open(doubt) as wire, anyio.create_task_group() as tasks:
                 session = Session(self.upstream, wire, tasks, self._on_change)
                 await tasks.start(session.run)
-                await self._prepare(session, wire)
+                await self._prepare(session)
                 ready = True
                 _sessions.add(1, {"provider": self.upstream.name})
                 task_status.started(session)
@@ -169,7 +171,7 @@ class Connector:
             if ready:
                 _sessions.add(-1, {"provider": self.upstream.name})
 
-    async def _prepare(self, session: Session, wire: Wire) -> None:
+    async def _prepare(self, session: Session) -> None:
         era: Era = "legacy" if self._shy and self._era == "auto" else self._era
         try:
             with anyio.fail_after(self.upstream.connect_timeout):
@@ -179,10 +181,8 @@ class Connector:
         except TimeoutError:
             problem = f"it did not answer within {self.upstream.connect_timeout:g} s"
             raise UnreachableError(problem) from None
-        except MCPError as error:
-            if session.live:
-                raise
-            raise UnreachableError(wire.epitaph() or str(error)) from error
+        except Refusal as error:
+            raise UnreachableError(error.data["reason"]) from error
 
     async def _watch(self, session: Session) -> None:
         """Probe the session when something failed, and an idle HTTP upstream now and then."""

@@ -53,7 +53,7 @@ class Listings:
             try:
                 await self.fetch(session, kind, limit)
             except MCPError as error:
-                if not session.live:
+                if isinstance(error, Refusal):
                     raise
                 logger.warning("upstream %r cannot list its %s: %s", session.upstream.name, kind.value, error)
 

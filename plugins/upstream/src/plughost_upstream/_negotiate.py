@@ -14,6 +14,7 @@ from mcp_types.version import (
     LATEST_MODERN_VERSION,
     MODERN_PROTOCOL_VERSIONS,
 )
+from plughost import Refusal
 
 from plughost_upstream._config import Era
 from plughost_upstream._exchange import Exchange
@@ -71,8 +72,8 @@ async def _discover(session: Session, version: str, *, limit: float, only: bool)
             raise
         return None
     except MCPError as error:
-        if not session.live:
-            raise MuteError(session.reason) from None
+        if isinstance(error, Refusal):
+            raise MuteError(error.data["reason"]) from None
         mutual = [item for item in _mutual(error) if item != version]
         if mutual:
             return await _discover(session, mutual[-1], limit=limit, only=only)

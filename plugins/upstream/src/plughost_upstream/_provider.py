@@ -95,10 +95,12 @@ class UpstreamProvider:
         self._listener = listener
         if self.upstream.command:
             find_program(self.upstream)
-        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
-        self._first.start(self._tasks)
-        with anyio.move_on_after(self.upstream.start_timeout):
-            await self._first.first.tried.wait()
+        async with AsyncExitStack() as stack:
+            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            self._first.start(self._tasks)
+            with anyio.move_on_after(self.upstream.start_timeout):
+                await self._first.first.tried.wait()
+            self._stack = stack.pop_all()
         self._announced = self._first.first.live
         self._set_up(self._announced is not None)
         if not self._up:

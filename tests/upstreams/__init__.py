@@ -1,0 +1,1 @@
+"""Clients and upstreams for the tests of `plughost-upstream`: a hand-made line to a client, real servers behind it."""
