@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +24,15 @@ def role(*arguments: str) -> list[str]:
     return [sys.executable, str(SERVE), *arguments]
 
 
+def compiling() -> dict[str, str]:
+    """This environment, with bytecode written: as installed packages have it, which start from none only once."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 @contextmanager
-def started(command: Sequence[str], cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def started(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """A child with pipes, ended on the way out, and killed should the benchmark hang on it."""
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=cwd)
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=compiling())
     watchdog = Timer(PATIENCE_SECONDS, child.kill)
     watchdog.start()
     try:

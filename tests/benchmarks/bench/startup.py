@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bench import message
-from bench.process import SERVE, line, resident_kib, role, started
+from bench.process import SERVE, compiling, line, resident_kib, role, started
 from bench.rows import Goal, Measurement, measured, row
 from bench.timing import Effort, ratios
 
@@ -84,5 +84,5 @@ def _first_answer(command: list[str]) -> tuple[float, float]:
 
 def _help() -> float:
     before = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "plughost", "--help"], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "plughost", "--help"], check=True, capture_output=True, env=compiling())
     return time.perf_counter() - before
