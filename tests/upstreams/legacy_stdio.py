@@ -49,7 +49,7 @@ async def ask(method: str, params: dict[str, Any]) -> Any:
     number = f"server-{next(ids)}"
     waiting[number] = asyncio.get_running_loop().create_future()
     write({"id": number, "method": method, "params": params})
-    return await waiting.pop(number)
+    return await waiting[number]
 
 
 def notify(method: str, params: dict[str, Any]) -> None:
