@@ -74,6 +74,13 @@ def test_a_failure_of_a_check_that_direct_never_made_is_a_regression() -> None:
     assert list(regressions(DIRECT, through)) == ["tools-list: schema is FAILURE, direct not made: bad"]
 
 
+def test_a_check_that_the_way_cannot_have_is_no_regression() -> None:
+    """What is named as impossible is passed over, and nothing else is."""
+    through = run(entry("names", "FAILURE", "two a"))
+    lost = list(regressions(DIRECT, through, {"list"}))
+    assert lost == ["tools-list: names is FAILURE, direct SUCCESS: two a"]
+
+
 def test_a_better_check_is_no_regression() -> None:
     """What fails direct and passes through the host is fine, and so is what is as bad as direct."""
     direct = run(entry("list", "FAILURE"), entry("names", "SKIPPED"))
