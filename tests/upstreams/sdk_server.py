@@ -24,7 +24,7 @@ from mcp_types import (
 )
 from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int)
@@ -108,6 +108,13 @@ async def hang(mark: str) -> str:
 
 
 @mcp.tool()
+async def slow() -> str:
+    """Take a second."""
+    await anyio.sleep(1)
+    return "slow"
+
+
+@mcp.tool()
 async def touch(ctx: Context) -> str:
     """Change the resource and the list of tools."""
     await ctx.notify_resource_updated("test://a")
@@ -154,6 +161,10 @@ class Gate:
             return await self.app(scope, receive, send)
         request = Request(scope)
         headers = dict(request.headers)
+        if scope["path"] == "/redirect":
+            return await RedirectResponse(request.query_params["to"], 307)(scope, receive, send)
+        if headers.get("mcp-name") == "abort":
+            return await self.abort(send)
         if scope["path"] == "/seen":
             return await JSONResponse(seen)(scope, receive, send)
         seen.append({"method": request.method, **headers})
@@ -162,6 +173,12 @@ class Gate:
         if options.legacy and headers.get("mcp-protocol-version", "") >= "2026":
             return await JSONResponse({}, 400)(scope, receive, send)
         return await self.app(scope, receive, send)
+
+    async def abort(self, send: Any) -> None:
+        """Promise more than is sent."""
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{", "more_body": False})
 
 
 if options.port:

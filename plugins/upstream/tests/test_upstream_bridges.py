@@ -257,7 +257,7 @@ async def test_modern_client_without_capabilities_is_not_asked(upstreams: Upstre
 
 
 async def test_url_error_becomes_input_required(upstreams: Upstreams) -> None:
-    """The error by which a legacy upstream demands that a URL is opened becomes a question, and the retry calls again."""
+    """The error by which a legacy upstream demands a visit to a URL becomes a question; the retry calls again."""
     one = await upstreams.one(command=LEGACY_STDIO)
     client = Client(MODERN, ALL)
     result = await client.tool(one.provider, "url_first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ async def test_progress_reaches_its_client(upstreams: Upstreams, version: str) -
 
     async with anyio.create_task_group() as tasks:
         for client in clients:
-            tasks.start_soon(lambda c=client: c.tool(one.provider, "progress", progressToken="mine"))
+            tasks.start_soon(partial(client.tool, one.provider, "progress", progressToken="mine"))
     assert [client.line.steps for client in clients] == [[1, 2, 3]] * 3
     assert {params["progressToken"] for client in clients for _, params in client.line.heard} == {"mine"}
 

@@ -18,6 +18,7 @@ from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, METHOD_NOT_FOUND, UNSU
 from plughost import ErrorCode, Refusal
 
 from plughost_upstream._config import Upstream
+from plughost_upstream._ear import Ear
 from plughost_upstream._envelope import headers, outgoing
 from plughost_upstream._exchange import CURRENT, Exchange
 from plughost_upstream._http import TRACE, Trace
@@ -82,8 +83,9 @@ class Session:
         self.last_heard = anyio.current_time()
         self._idle = anyio.Event()
         self._wire = wire
-        self._incoming, outgoing_stream = wire.streams
-        self._dispatcher: JSONRPCDispatcher = JSONRPCDispatcher(self._incoming, outgoing_stream)
+        incoming, outgoing_stream = wire.streams
+        self._ear = Ear(incoming, self._ended)
+        self._dispatcher: JSONRPCDispatcher = JSONRPCDispatcher(self._ear, outgoing_stream)
         self._on_change = on_change
         self._log = logging.getLogger(f"plughost.upstream.{upstream.name}")
         self._warned = False
@@ -103,7 +105,10 @@ class Session:
         try:
             await self._dispatcher.run(self._asked, self._ignore, self._heard, task_status=task_status)
         finally:
-            self.lose(self._wire.epitaph() or "the connection was closed")
+            self._ended()
+
+    def _ended(self) -> None:
+        self.lose(self._wire.epitaph() or "the connection was closed")
 
     def lose(self, reason: str) -> None:
         """This session is over: nothing new is sent on it. What is under way may finish, if it can."""
@@ -136,6 +141,8 @@ class Session:
             NotTakenError: The upstream certainly did not take it; the session is over.
             MCPError: Its answer is an error; `Refusal` if the connection broke on the way.
         """
+        if not self.live:
+            raise NotTakenError(self.reason)
         body = outgoing(exchange, params, version=self.agreed.version, identity=self.identity)
         options: CallOptions = {"headers": headers(method, body, self.agreed.version, schema)}
         if request_id:
@@ -182,7 +189,7 @@ class Session:
             return error
         if trace.fault:
             self.suspected.set()
-        name, problem = self.upstream.name, trace.fault or self.reason or self._wire.epitaph() or error.message
+        name, problem = self.upstream.name, trace.fault or self.reason or error.message
         return Refusal(
             ErrorCode.UPSTREAM_UNAVAILABLE,
             f"The connection to upstream {name!r} broke during the call, which may have taken effect: {problem}",
@@ -258,7 +265,7 @@ class Session:
 
     def _origin(self) -> Exchange | None:
         """The exchange on whose response stream the message being routed came, over HTTP."""
-        context = getattr(self._incoming, "last_context", None)
+        context = self._ear.last_context
         return context.get(CURRENT) if context is not None else None
 
     def _only_client(self) -> Exchange | None:
