@@ -52,7 +52,9 @@ class StubProvider:
     entries: dict[Kind, list[dict[str, Any]]] = field(default_factory=dict)
     instructions: str | None = None
     able: dict[str, Any] = field(default_factory=dict)
+    methods: Sequence[str] = ()
     log: list[str] = field(default_factory=list)
+    down: bool = False
     fails_to_start: Exception | None = None
     fails_to_list: Exception | None = None
     answer: Callable[[Call, Mapping[str, Any]], Awaitable[dict[str, Any]]] | None = None
@@ -72,7 +74,10 @@ class StubProvider:
         self.log.append("stop")
 
     def capabilities(self, protocol_version: str) -> Mapping[str, Any]:
-        return {**{kind.capability: {} for kind in self.entries}, **self.able}
+        return {} if self.down else {**{kind.capability: {} for kind in self.entries}, **self.able}
+
+    def serves(self, method: str) -> bool:
+        return method in self.methods
 
     async def list(self, kind: Kind, call: Call | None) -> Listing:
         if self.fails_to_list is not None:

@@ -149,6 +149,12 @@ def test_a_match_on_the_caller_before_guard_is_refused(key: str) -> None:
         layer("x", Phase.ADMIT, match=Match(**{key: "a"}))
 
 
+def test_a_match_on_names_cannot_filter_a_list() -> None:
+    """A merged list belongs to no single provider or tool, so such a filter would never run, or hide nothing."""
+    with pytest.raises(PluginError, match="filters 'tools/list', which belongs to no single provider"):
+        layer("x", match=Match(tool="a"), methods=["tools/list", "tools/call"])
+
+
 def test_notifications_reach_observe_only() -> None:
     with pytest.raises(PluginError, match="'notifications/cancelled' in GUARD; only OBSERVE sees it"):
         layer("x", methods=["notifications/cancelled"])
@@ -321,7 +327,7 @@ async def test_a_guard_may_fail_open(caplog: pytest.LogCaptureFixture) -> None:
         response = await call_tool(host.app, "t")
     assert response["result"]["content"] == text("p:t")["content"]
     assert EventType.FAIL_OPEN in told([guard])
-    assert "fail_mode is open" in caplog.text
+    assert "guard lets <Call tools/call t -> p/t> pass" in caplog.text
 
 
 async def test_a_refusal_is_no_failure() -> None:
