@@ -5,21 +5,27 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+import anyio
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 from mcp.shared.uri_template import UriTemplate
 from mcp_types import INVALID_PARAMS
+from mcp_types.methods import SPEC_CLIENT_METHODS
+from mcp_types.version import LATEST_MODERN_VERSION
 
-from plughost._call import Call
+from plughost._call import TARGETS, Call
 from plughost._errors import ProviderError
 from plughost._provider import Kind, Listing, Provider
 
 logger = logging.getLogger("plughost.catalog")
 
+LIST_TIMEOUT = 10.0
+"""Seconds that a provider has for all its lists."""
 PAGE_SIZE = 1000
 """Entries on one page of a merged list."""
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
@@ -51,99 +57,104 @@ class Catalog:
         self.conflicts: list[ProviderError] = []
         self.header_schemas: dict[str, Mapping[str, Any]] = {}
         """Input schemas of the tools that mirror arguments into `Mcp-Param-*` headers."""
-        self._templates: list[tuple[UriTemplate, Route]] = []
+        self._templates: dict[str, tuple[UriTemplate, Route]] = {}
 
     @classmethod
-    async def build(cls, providers: Iterable[Provider]) -> Catalog:
-        """Ask every provider for its lists. One that fails loses its own names only (G5)."""
+    async def build(cls, providers: Iterable[Provider], before: Catalog | None = None) -> Catalog:
+        """Ask every provider for its lists, all at once and within a time limit.
+
+        One that is down or cannot answer keeps the names it had `before`: a call of them is answered that it is away,
+        and no other provider can take them over meanwhile. A name that two of them list stays with the one that had it.
+        """
         catalog = cls(providers)
-        for provider in catalog.providers.values():
-            for kind in Kind:
-                try:
-                    listing = await provider.list(kind, None)
-                except Exception as error:  # noqa: BLE001 - whatever it is, it is this provider's alone
-                    logger.warning("provider %r cannot list its %s: %s", provider.name, kind.value, error)
-                    continue
-                catalog._add(provider, kind, listing)
+        before = before or cls(())
+        listings: dict[tuple[str, Kind], Listing] = {}
+        async with anyio.create_task_group() as tasks:
+            for provider in catalog.providers.values():
+                tasks.start_soon(_ask, provider, listings)
+        for kind in Kind:
+            claims: dict[str, list[Route]] = {}
+            for provider in catalog.providers.values():
+                for public, route in _claims(provider, kind, listings.get((provider.name, kind)), before):
+                    claims.setdefault(public, []).append(route)
+            for public, rivals in claims.items():
+                had = before.routes[kind].get(public)
+                owner = next((route for route in rivals if had and route.provider == had.provider), rivals[0])
+                catalog._add(kind, public, owner, [route for route in rivals if route is not owner])
         return catalog
 
-    def _add(self, provider: Provider, kind: Kind, listing: Listing) -> None:
-        routes = self.routes[kind]
-        for entry in listing.entries:
-            local = str(entry.get(kind.key))
-            public = str(public_entry(provider, kind, entry).get(kind.key))
-            if (other := routes.get(public)) is not None:
-                self.conflicts.append(self._collision(provider, kind, public, other))
-                continue
-            if kind is Kind.TOOLS and provider.prefix and not TOOL_NAME.match(public):
-                remedy = "Shorten the prefix; names are up to 64 letters, digits, '_', '.' and '-'"
-                self.conflicts.append(ProviderError(provider.name, f"tool name {public!r} is not valid", remedy=remedy))
-                continue
-            route = routes[public] = Route(provider.name, local, entry)
-            if kind is Kind.TEMPLATES:
-                self._add_template(local, route)
-            elif kind is Kind.TOOLS and (schema := _mirrored(entry.get("inputSchema"))):
-                self.header_schemas[public] = schema
-
-    def _collision(self, provider: Provider, kind: Kind, name: str, other: Route) -> ProviderError:
+    def _add(self, kind: Kind, public: str, route: Route, losers: Sequence[Route]) -> None:
         what = {Kind.TOOLS: "tool", Kind.PROMPTS: "prompt"}.get(kind, "resource")
-        if other.provider == provider.name:
-            return ProviderError(provider.name, f"lists the {what} {name!r} twice")
-        remedy = (
-            f"Set prefix in [providers.{provider.name}]"
-            if kind in (Kind.TOOLS, Kind.PROMPTS)
-            else "A URI cannot be prefixed: let one of them not offer it"
-        )
-        return ProviderError(provider.name, f"{what} {name!r} exists in provider {other.provider!r} too", remedy=remedy)
+        for loser in losers:
+            problem = f"{what} {public!r} exists in provider {route.provider!r} too"
+            remedy = f"Set prefix in [providers.{loser.provider}]"
+            if loser.provider == route.provider:
+                problem, remedy = f"lists the {what} {public!r} twice", ""
+            elif what == "resource":
+                remedy = "A URI cannot be prefixed: let one of them not offer it"
+            self.conflicts.append(ProviderError(loser.provider, problem, remedy=remedy))
+        if kind is Kind.TOOLS and self.providers[route.provider].prefix and not TOOL_NAME.match(public):
+            remedy = "Shorten the prefix; names are up to 64 letters, digits, '_', '.' and '-'"
+            self.conflicts.append(ProviderError(route.provider, f"tool name {public!r} is not valid", remedy=remedy))
+            return
+        self.routes[kind][public] = route
+        if kind is Kind.TEMPLATES:
+            self._add_template(public, route)
+        elif kind is Kind.TOOLS and (schema := _mirrored(route.entry.get("inputSchema"))) is not None:
+            self.header_schemas[public] = schema
 
     def _add_template(self, template: str, route: Route) -> None:
         try:
-            self._templates.append((UriTemplate.parse(template), route))
+            self._templates[template] = (UriTemplate.parse(template), route)
         except ValueError as error:
             logger.warning("provider %r has a template that cannot be matched, %r: %s", route.provider, template, error)
 
     def resolve(self, call: Call) -> bool:
-        """Set `provider` and `local_name` of a call that names a target. False if nobody has it."""
-        if call.method == "completion/complete":
-            return self._resolve_completion(call)
-        if call.target is None:
+        """Set `provider` and `local_name` of a call that leads to a provider. False if it leads to none."""
+        method = call.method
+        if method in _KIND_OF:
+            kind, name = _KIND_OF[method], call.target
+        elif method == "completion/complete":
+            kind, name = _completed(call)
+        elif method in TARGETS:
+            kind, name = Kind.RESOURCES, call.target
+        else:
+            self._resolve_custom(call)
+            return call.provider is not None
+        if name is None:
             return False
-        kind = _KIND_OF.get(call.method)
-        route = self.routes[kind].get(call.target) if kind else self.locate_resource(call.target)
+        route = self.routes[kind].get(name)
+        if route is None and kind in (Kind.RESOURCES, Kind.TEMPLATES):
+            route = self.locate_resource(name)
         if route is not None:
             call.provider = route.provider
-            call.local_name = route.local_name if kind else call.target
-            return True
-        return self._resolve_unlisted(call, (kind or Kind.RESOURCES).capability, call.target if kind else None)
-
-    def _resolve_completion(self, call: Call) -> bool:
-        ref = call.params.get("ref")
-        ref = ref if isinstance(ref, Mapping) else {}
-        name, uri = ref.get("name"), ref.get("uri")
-        if isinstance(name, str):
-            route = self.routes[Kind.PROMPTS].get(name)
-        elif isinstance(uri, str):
-            route = self.routes[Kind.TEMPLATES].get(uri) or self.locate_resource(uri)
+            call.local_name = name if kind is Kind.RESOURCES else route.local_name
         else:
-            route = None
-        if route is None:
-            return self._resolve_unlisted(call, "completions", name if isinstance(name, str) else None)
-        call.provider, call.local_name = route.provider, route.local_name
-        return True
+            self._resolve_unlisted(call, kind, name)
+        return call.provider is not None
 
-    def _resolve_unlisted(self, call: Call, capability: str, name: str | None) -> bool:
-        """Names that a provider does not list (to us) go to the only one that could have them, which answers itself."""
-        able = [
-            provider
-            for provider in self.providers.values()
-            if capability in provider.capabilities(call.protocol_version)
-            and (name is None or name.startswith(provider.prefix))
-        ]
-        if len(able) != 1:
-            return False
-        call.provider = able[0].name
-        call.local_name = name.removeprefix(able[0].prefix) if name is not None else call.target
-        return True
+    def lists(self, name: str | None) -> bool:
+        """Whether a tool, prompt, resource or template of this public name is listed."""
+        return any(name in routes for routes in self.routes.values())
+
+    def _resolve_unlisted(self, call: Call, kind: Kind, name: str) -> None:
+        """A name that no provider lists (to us) goes to the only one that could have it, which answers itself.
+
+        Never past a provider that is down, or that others could be mistaken for: arguments may be secret.
+        """
+        named = kind in (Kind.TOOLS, Kind.PROMPTS)
+        able = list(self.providers.values())
+        if len(able) > 1:
+            able = [item for item in able if named and item.prefix and name.startswith(item.prefix)]
+        if len(able) == 1 and (not named or name.startswith(able[0].prefix)):
+            call.provider = able[0].name
+            call.local_name = name.removeprefix(able[0].prefix) if named else name
+
+    def _resolve_custom(self, call: Call) -> None:
+        """A method of an extension goes to the only provider, or to the first, in order, that serves it."""
+        able = [item for item in self.providers.values() if len(self.providers) == 1 or item.serves(call.method)]
+        if able and call.method not in SPEC_CLIENT_METHODS:
+            call.provider = able[0].name
 
     def may_offer(self, capability: str, protocol_version: str) -> bool:
         """Whether a provider has the capability, or one that is down may have it when it comes back."""
@@ -175,7 +186,12 @@ class Catalog:
         """The resource or the first template, in the providers' order, that has this URI."""
         if (route := self.routes[Kind.RESOURCES].get(uri)) is not None:
             return route
-        return next((route for template, route in self._templates if template.match(uri) is not None), None)
+        return next((route for template, route in self._templates.values() if template.match(uri) is not None), None)
+
+    def new_conflicts(self, before: Catalog) -> list[ProviderError]:
+        """The conflicts that another catalog did not have."""
+        known = {str(conflict) for conflict in before.conflicts}
+        return [conflict for conflict in self.conflicts if str(conflict) not in known]
 
     def changed_kinds(self, other: Catalog) -> set[Kind]:
         """The kinds whose entries differ between two catalogs."""
@@ -186,14 +202,47 @@ class Catalog:
         return f"<Catalog of {len(self.providers)} providers: {counts}>"
 
 
+async def _ask(provider: Provider, listings: dict[tuple[str, Kind], Listing]) -> None:
+    """Every list of one provider. One that fails or hangs costs nobody else anything (G5)."""
+    try:
+        with anyio.fail_after(LIST_TIMEOUT):
+            for kind in Kind if provider.capabilities(LATEST_MODERN_VERSION) else ():
+                listings[provider.name, kind] = await provider.list(kind, None)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this provider's alone
+        logger.warning("provider %r cannot list all it has: %s", provider.name, str(error) or type(error).__name__)
+
+
+def _claims(provider: Provider, kind: Kind, listing: Listing | None, before: Catalog) -> Iterator[tuple[str, Route]]:
+    """The public names that a provider has now, or had before if it cannot say."""
+    if listing is None:
+        yield from (item for item in before.routes[kind].items() if item[1].provider == provider.name)
+        return
+    for entry in listing.entries:
+        public = str(public_entry(provider, kind, entry).get(kind.key))
+        yield public, Route(provider.name, str(entry.get(kind.key)), entry)
+
+
+def _completed(call: Call) -> tuple[Kind, str | None]:
+    """What a completion is for: a prompt, or a resource or its template."""
+    ref = call.params.get("ref")
+    ref = ref if isinstance(ref, Mapping) else {}
+    kind, name = (Kind.PROMPTS, ref.get("name")) if "name" in ref else (Kind.TEMPLATES, ref.get("uri"))
+    return kind, name if isinstance(name, str) else None
+
+
 def _mirrored(schema: Any) -> Mapping[str, Any] | None:
     """The schema, if it mirrors arguments into headers."""
     valid = isinstance(schema, Mapping) and x_mcp_header_map(schema) and find_invalid_x_mcp_header(schema) is None
     return schema if valid else None
 
 
-def merge(parts: Sequence[tuple[Provider, Listing]], kind: Kind, cursor: Any) -> dict[str, Any]:
-    """One page of the merged list: stable order, first name wins, the strictest cache advice of all.
+def merge(
+    parts: Sequence[tuple[Provider, Listing]],
+    kind: Kind,
+    cursor: Any,
+    routes: Mapping[str, Route] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """One page of the merged list: stable order, each name from where `routes` lead, the strictest cache advice of all.
 
     Raises:
         MCPError: The cursor is not one of ours, or its entry is gone.
@@ -202,7 +251,10 @@ def merge(parts: Sequence[tuple[Provider, Listing]], kind: Kind, cursor: Any) ->
     for provider, listing in parts:
         for entry in listing.entries:
             public = public_entry(provider, kind, entry)
-            seen.setdefault(str(public.get(kind.key)), public)
+            name = str(public.get(kind.key))
+            route = routes.get(name)
+            if route is None or route.provider == provider.name:
+                seen.setdefault(name, public)
     keys = list(seen)
     start = 0
     if cursor is not None:

@@ -12,6 +12,8 @@ class EventType(StrEnum):
     """The event vocabulary. Resilience plugins share the lower half, so that metrics and audit agree with them."""
 
     PLUGIN_REGISTERED = "plugin.registered"  #: an instance entered the running generation
+    PLUGIN_REPLACED = "plugin.replaced"
+    """An instance gave way to a new one of the same name."""
     PLUGIN_UNREGISTERED = "plugin.unregistered"  #: an instance left, its calls drained, its resources released
     PLUGIN_RECONFIGURED = "plugin.reconfigured"  #: an instance took a new config in place
     PLUGIN_FAILED = "plugin.failed"  #: an instance could not be loaded, registered or released

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND, SERVER_INFO_META_KEY
 from mcp_types import methods as spec
@@ -13,7 +14,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from plughost._call import TARGETS, Call, CallNext, Result
-from plughost._catalog import Catalog, merge
+from plughost._catalog import LIST_TIMEOUT, Catalog, merge
 from plughost._pipeline import Pipeline
 from plughost._provider import Kind, Listing, Provider
 from plughost._refusal import unknown_target
@@ -21,8 +22,6 @@ from plughost._refusal import unknown_target
 logger = logging.getLogger("plughost")
 
 LISTS = {kind.method: kind for kind in Kind}
-MAX_CHAINS = 10_000
-"""Compiled chains kept per generation; names are the clients' to invent, memory is not."""
 
 
 class Generation:
@@ -57,18 +56,40 @@ class Generation:
         finally:
             self._gate.leave()
 
+    async def admits(self, call: Call, uri: str) -> bool:
+        """Whether the caller of `call` may watch the resource at `uri`: what the chain says of a subscription to it."""
+        asked = Call(
+            "resources/subscribe",
+            {"uri": uri, "_meta": call.meta},
+            connection=call.connection,
+            dispatch=call.dispatch,
+            request=call.request,
+        )
+
+        async def decide(asked: Call) -> Result:
+            self.catalog.resolve(asked)
+            return await self.pipeline.inner(asked, _nothing)(asked)
+
+        try:
+            await self.pipeline.outer(asked.method, decide)(asked)
+        except MCPError:
+            return False
+        return True
+
     async def _resolve(self, call: Call) -> Result:
         """The step between TRANSFORM and GUARD: from here on provider and local name are frozen."""
         method = call.method
-        resolved = (method in TARGETS or method == "completion/complete") and self.catalog.resolve(call)
-        key: Any = (method, call.provider, call.local_name) if self._by_name else (method, resolved)
+        known = method in spec.SPEC_CLIENT_METHODS
+        if known and (method, call.protocol_version) not in spec.CLIENT_REQUESTS:
+            raise MCPError(METHOD_NOT_FOUND, "Method not found", method)
+        if method not in LISTS:
+            self.catalog.resolve(call)
+        key: Any = (method, call.provider, call.local_name) if self._by_name else method
         chain = self._inner.get(key)
         if chain is None:
             chain = self.pipeline.inner(call, self._serve)
-            if len(self._inner) >= MAX_CHAINS:
-                self._inner.clear()
-            if method in spec.SPEC_CLIENT_METHODS:
-                self._inner[key] = chain
+            if known and (not self._by_name or self.catalog.lists(call.target)):
+                self._inner[key] = chain  # other names are the clients' to invent; memory is not
         return await chain(call)
 
     async def _serve(self, call: Call) -> Result:
@@ -76,21 +97,18 @@ class Generation:
         method = call.method
         if call.provider is not None:
             return await self.catalog.providers[call.provider].request(call, local_params(call))
+        self._check(call)
         if method in LISTS:
             return await self._list(call, LISTS[method])
-        if method in TARGETS or method == "completion/complete":
-            return await self._serve_unresolved(call)
+        if method in TARGETS:
+            raise unknown_target(method, call.target)
+        if method == "completion/complete":
+            return {"completion": {"values": [], "total": 0, "hasMore": False}}
         if method == "logging/setLevel":
             return await self._set_level(call)
         if method == "subscriptions/listen":
             return {}
-        return await self._serve_custom(call)
-
-    async def _serve_unresolved(self, call: Call) -> Result:
-        self._check(call)
-        if call.method == "completion/complete":
-            return {"completion": {"values": [], "total": 0, "hasMore": False}}
-        raise unknown_target(call.method, call.target)
+        raise MCPError(METHOD_NOT_FOUND, "Method not found", method)
 
     def _check(self, call: Call) -> None:
         """Validate what no provider will: the parameters, as the revision of the call has them."""
@@ -101,15 +119,12 @@ class Generation:
         except ValidationError:
             raise MCPError(INVALID_PARAMS, "Invalid request parameters", "") from None
         capability = call.method.partition("/")[0].replace("completion", "completions")
-        if not self.catalog.may_offer(capability, call.protocol_version):
+        if capability != "subscriptions" and not self.catalog.may_offer(capability, call.protocol_version):
             raise MCPError(METHOD_NOT_FOUND, "Method not found", call.method)
 
     async def _list(self, call: Call, kind: Kind) -> Result:
-        able = self._able(call, kind.capability)
-        if not able:
-            self._check(call)
-        parts = await ask_all(call, kind, able)
-        return merge(parts, kind, call.params.get("cursor"))
+        parts = await ask_all(call, kind, self._able(call, kind.capability))
+        return merge(parts, kind, call.params.get("cursor"), self.catalog.routes[kind])
 
     def _able(self, call: Call, capability: str) -> list[Provider]:
         return [
@@ -119,36 +134,42 @@ class Generation:
         ]
 
     async def _set_level(self, call: Call) -> Result:
-        able = self._able(call, "logging")
-        if not able:
-            self._check(call)
-        for provider in able:
-            await provider.request(call, call.params)
+        """Tell every provider that logs; one that fails keeps its level."""
+        for provider in self._able(call, "logging"):
+            try:
+                await provider.request(call, call.params)
+            except MCPError as error:
+                logger.warning("provider %r did not take the log level: %s", provider.name, error.message)
         return {}
 
-    async def _serve_custom(self, call: Call) -> Result:
-        """A method of an extension: the first provider, in order, that knows it."""
-        if call.method in spec.SPEC_CLIENT_METHODS:
-            self._check(call)
-        for provider in self.catalog.providers.values():
-            try:
-                return await provider.request(call, call.params)
-            except MCPError as error:
-                if error.code != METHOD_NOT_FOUND:
-                    raise
-        raise MCPError(METHOD_NOT_FOUND, "Method not found", call.method)
+
+async def _nothing(_: Call) -> Result:
+    return {}
 
 
 async def ask_all(call: Call, kind: Kind, able: list[Provider]) -> list[tuple[Provider, Listing]]:
-    """Ask each provider; one that fails leaves the others' entries alone (G5), unless it is the only one."""
-    parts = []
-    for provider in able:
+    """Ask each provider, all at once; one that fails leaves the others' entries alone (G5), unless all do."""
+    if len(able) == 1:
+        return [(able[0], await able[0].list(kind, call))]
+    found: dict[str, Listing] = {}
+    failures: list[Exception] = []
+
+    async def ask(provider: Provider) -> None:
         try:
-            parts.append((provider, await provider.list(kind, call)))
-        except Exception as error:
-            if len(able) == 1:
-                raise
+            with anyio.fail_after(LIST_TIMEOUT):
+                found[provider.name] = await provider.list(kind, call)
+        except Exception as error:  # noqa: BLE001 - raised below if nobody has an answer
             logger.warning("provider %r cannot list its %s: %s", provider.name, kind.value, error)
+            failures.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for provider in able:
+            tasks.start_soon(ask, provider)
+    if failures and not found:
+        raise failures[0]
+    parts = [(provider, found[provider.name]) for provider in able if provider.name in found]
+    if failures:  # half a list is nothing to keep
+        parts = [(provider, Listing(part.entries, {**part.extra, "ttlMs": 0})) for provider, part in parts]
     return parts
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -29,7 +31,7 @@ from starlette.requests import Request
 
 from plughost._call import TARGETS, Call, Result
 from plughost._catalog import Catalog
-from plughost._change import Change
+from plughost._change import Change, Objects
 from plughost._config import HostConfig, PluginTable, explain, load_config
 from plughost._errors import ConfigError, PlughostError, PluginError, did_you_mean
 from plughost._events import EventType, HostEvent
@@ -106,27 +108,32 @@ class Host:
         trace: bool = False,
     ) -> None:
         self.config = config
+        self.settings = config.host
+        """The `[host]` table in force: that of the start."""
         self.version = version("plughost")
         self.trace = trace
         self.instances: dict[str, Instance] = {}
-        self.failed: dict[str, PlughostError] = {}
-        """Instances with `required = false` that could not be registered, and why."""
+        self.failed: dict[str, tuple[str, str]] = {}
+        """Instances with `required = false` that could not be registered: reason and remedy."""
         self.python: dict[str, tuple[Any, InProcessProvider]] = {}
-        self.tables: dict[str, PluginTable] = {}
+        self.retired: list[Gate] = []
+        """Gates of what has been swapped out, with calls inside perhaps."""
         self.generation = Generation(Pipeline(()), Catalog(()))
-        self.subscriptions = Subscriptions(lambda: self.generation.catalog)
+        self.subscriptions = Subscriptions(lambda: self.generation.catalog, self._spawn)
         self.front = _Front(self)
         self.stamp: Mapping[str, Any] = self.front.server_info_stamp
         self.given = {name: InProcessProvider(name, server) for name, server in (providers or {}).items()}
-        self.http = HTTPStack.of(())
         self.app = MCPApp(self)
-        self._objects = list(plugins)
+        self.http = HTTPStack((), self.app.endpoint, self.settings.path)
+        self._objects: Objects = [(plugin, PluginTable()) for plugin in plugins]
         self._running: dict[int, Lifecycle] = {}
         self._registering: Instance | None = None
         self._pending: Mapping[str, Instance] = {}
         self._change = anyio.Lock()
+        self._changing: anyio.CancelScope | None = None
+        self._stopping = False
         self._events: deque[HostEvent] = deque(maxlen=10_000)
-        self._provider_events: deque[tuple[Provider, ProviderEvent]] = deque()
+        self._provider_events: deque[tuple[str, ProviderEvent]] = deque()
         self._news = anyio.Event()
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
@@ -141,47 +148,71 @@ class Host:
     async def __aenter__(self) -> Self:
         if self.running:
             raise RuntimeError(f"{self!r} runs already")
+        self._stopping = False
+        self.settings = self.config.host
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.push_async_callback(self._stop)
         try:
-            change = Change(self, self.config, self._objects)
-            await change.build()
-            await change.swap()
-            self._tasks.start_soon(self._deliver)
             await self._stack.enter_async_context(self.app.sessions())
+            await self._apply(lambda: (self.config, self._objects))
+            self._tasks.start_soon(self._deliver)
         except BaseException:
             await self._stack.aclose()
             raise
-        self.publish(HostEvent(EventType.HOST_STARTED, self.config.host.name))
+        self.publish(HostEvent(EventType.HOST_STARTED, self.settings.name))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.publish(HostEvent(EventType.HOST_DRAINING, self.config.host.name))
+        self.publish(HostEvent(EventType.HOST_DRAINING, self.settings.name))
+        with anyio.CancelScope(shield=True):
+            self.end_streams()
+            await self.drain(everything=True)  # while sessions can still be answered
         await self._stack.aclose()  # not told of `error`: a task group would wrap it
 
     async def _stop(self) -> None:
-        """Let calls finish, stop plugins in reverse order, then providers."""
+        """Stop plugins in reverse order, then providers. A change under way is undone, or finished if it is swapped."""
         assert self._tasks is not None
+        self._stopping = True
+        if self._changing is not None and not self._changing.shield:
+            self._changing.cancel()
         with anyio.CancelScope(shield=True):
-            self.end_streams()
-            await self.drain(self.generation.pipeline.gate)
-            for instance in reversed(self.instances.values()):
-                await self.unregister_instance(instance)
-            self.instances = {}
-            for provider in self.generation.catalog.providers.values():
-                await self.stop_provider(provider)
+            async with self._change:
+                for instance in reversed(self.instances.values()):
+                    await self.unregister_instance(instance)
+                for provider in self.generation.catalog.providers.values():
+                    await self.stop_provider(provider)
+        self.instances = {}
+        self.generation = Generation(Pipeline(()), Catalog(()))
+        self.http = HTTPStack((), self.app.endpoint, self.settings.path)
         self._tasks.cancel_scope.cancel()
         self._tasks = None
 
-    async def drain(self, gate: Gate) -> bool:
-        """Wait until nobody is inside, at most `drain_timeout`. Says whether all left."""
-        with anyio.move_on_after(self.config.host.drain_timeout) as scope:
-            await gate.drained()
-        if scope.cancelled_caught:
-            logger.warning("%d calls did not finish within %s s", gate.inside, self.config.host.drain_timeout)
-        return not scope.cancelled_caught
+    def _spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Run something in the background, if the host runs."""
+        if self._tasks is not None:
+            self._tasks.start_soon(work, *arguments)
+
+    @property
+    def inside_retired(self) -> int:
+        """Calls still inside what has been swapped out."""
+        return sum(gate.inside for gate in self.retired)
+
+    async def drain(self, *, everything: bool = False) -> bool:
+        """Wait until no call is inside what has been swapped out, or inside at all; at most `drain_timeout`.
+
+        Says whether all left.
+        """
+        current = [self.generation.pipeline.gate] if everything else []
+        with anyio.move_on_after(self.config.host.drain_timeout):
+            for gate in (*self.retired, *current):
+                await gate.drained()
+        self.retired = [gate for gate in self.retired if gate.inside]
+        inside = self.inside_retired + sum(gate.inside for gate in current)
+        if inside:
+            logger.warning("%d calls did not finish within %s s", inside, self.config.host.drain_timeout)
+        return not inside
 
     def end_streams(self) -> None:
         """End long-lived streams properly; their clients listen again."""
@@ -205,11 +236,13 @@ class Host:
         Raises:
             PluginError: The name is taken, or the plugin failed; nothing has changed.
         """
-        if plugin.name in self.instances:
-            raise PluginError(plugin.name, "is registered already", remedy="Give the instance another name")
-        if table is not None:
-            self.tables[plugin.name] = table
-        return await self._apply(self.config, [*self._objects, plugin])
+
+        def wanted() -> tuple[HostConfig, Objects]:
+            if plugin.name in self.instances:
+                raise PluginError(plugin.name, "is registered already", remedy="Give the instance another name")
+            return self.config, [*self._objects, (plugin, table or PluginTable())]
+
+        return await self._apply(wanted)
 
     async def unregister(self, name: str) -> dict[str, Any]:
         """Take a plugin instance out, wait until no call is in it, and let it release everything.
@@ -217,12 +250,15 @@ class Host:
         Raises:
             PluginError: There is no such instance, or another one requires what it provides.
         """
-        if name not in self.instances:
-            raise PluginError(name, f"is not registered{did_you_mean(name, self.instances)}")
-        self.tables.pop(name, None)
-        plugins = {key: table for key, table in self.config.plugins.items() if key != name}
-        config = self.config.model_copy(update={"plugins": plugins})
-        return await self._apply(config, [plugin for plugin in self._objects if plugin.name != name])
+
+        def wanted() -> tuple[HostConfig, Objects]:
+            if name not in self.instances:
+                raise PluginError(name, f"is not registered{did_you_mean(name, self.instances)}")
+            plugins = {key: table for key, table in self.config.plugins.items() if key != name}
+            objects = [(plugin, table) for plugin, table in self._objects if plugin.name != name]
+            return self.config.model_copy(update={"plugins": plugins}), objects
+
+        return await self._apply(wanted)
 
     async def reload(self, config: HostConfig | None = None) -> dict[str, Any]:
         """Read the config file again (or take `config`) and change what differs.
@@ -233,25 +269,36 @@ class Host:
         Raises:
             PlughostError: The new configuration is refused, or a plugin failed; nothing has changed.
         """
+
+        def wanted() -> tuple[HostConfig, Objects]:
+            return config or load_config(self.config.source or self.config), self._objects
+
         try:
-            new = config or load_config(self.config.source or self.config)
-            old = self.config
-            report = await self._apply(new, self._objects)
+            report = await self._apply(wanted)
         except PlughostError as error:
-            self.publish(HostEvent(EventType.CONFIG_REFUSED, self.config.host.name, {"reason": str(error)}))
+            self.publish(HostEvent(EventType.CONFIG_REFUSED, self.settings.name, {"reason": str(error)}))
             raise
-        changed = {key for key, value in new.host if value != getattr(old.host, key)} - LIVE_KEYS
-        self.publish(HostEvent(EventType.CONFIG_RELOADED, new.host.name))
+        changed = {key for key, value in self.config.host if value != getattr(self.settings, key)} - LIVE_KEYS
+        self.publish(HostEvent(EventType.CONFIG_RELOADED, self.settings.name))
         return {**report, "restart": sorted(changed)}
 
-    async def _apply(self, config: HostConfig, objects: list[MCPPlugin[Any]]) -> dict[str, Any]:
-        if not self.running:
-            raise PlughostError(f"{self!r} does not run; enter it first: async with create_host(...) as host")
+    async def _apply(self, wanted: Callable[[], tuple[HostConfig, Objects]]) -> dict[str, Any]:
+        """Make one change at a time. What is wanted is asked when its turn has come."""
+        if _IN_REGISTER.get():
+            raise RuntimeError("a plugin's register() cannot change the host; do it later, from a task of its own")
         async with self._change:
-            change = Change(self, config, objects)
-            await change.build()
-            self.config, self._objects = config, objects
-            return await change.swap()
+            if not self.running or self._stopping:
+                raise PlughostError(f"{self!r} does not run; enter it first: async with create_host(...) as host")
+            with anyio.CancelScope() as self._changing:
+                config, objects = wanted()
+                change = Change(self, config, objects)
+                await change.build()
+                self._changing.shield = True
+                self.config, self._objects = config, objects
+                report = await change.swap()
+                await self.subscriptions.sync()
+                return report
+            raise PlughostError(f"{self!r} stops; the change was undone")
 
     def check(self) -> None:
         """Import and validate all that the config wants, without registering or starting anything.
@@ -262,13 +309,18 @@ class Host:
         Change(self, self.config, self._objects).plan()
 
     async def register_instance(self, item: Instance, pending: Mapping[str, Instance]) -> None:
-        """Run `register()` of a plugin in a task of its own."""
+        """Run `register()` of a plugin in a task of its own.
+
+        Raises:
+            PluginError: It raised.
+        """
         assert self._tasks is not None
 
         async def start() -> None:
+            _IN_REGISTER.set(True)
             await item.plugin.register(self)
 
-        lifecycle = Lifecycle(start, item.plugin.unregister)
+        lifecycle = Lifecycle(f"plugin {item.name!r}", start, item.plugin.unregister)
         self._registering, self._pending = item, pending
         try:
             await lifecycle.enter(self._tasks)
@@ -281,11 +333,10 @@ class Host:
         item.lifecycle = lifecycle
 
     async def unregister_instance(self, item: Instance) -> None:
-        """Run `unregister()`; one that raises is logged, and gone all the same."""
+        """Run `unregister()`; one that raises or hangs is logged, and gone all the same."""
         if item.lifecycle is not None:
             lifecycle, item.lifecycle = item.lifecycle, None
-            if (error := await lifecycle.leave()) is not None:
-                logger.error("unregister() of plugin %r raised", item.name, exc_info=error)
+            await lifecycle.leave(self.config.host.drain_timeout)
         item.shared.clear()
         item.manager.unregister(item.plugin)
 
@@ -295,7 +346,7 @@ class Host:
         if id(provider) in self._running:
             return False
         if isinstance(provider, InProcessProvider):
-            keys = tuple(key.get_secret_value() for key in self.config.host.request_state_keys)
+            keys = tuple(key.get_secret_value() for key in self.settings.request_state_keys)
             provider.join(self.stamp, keys)
 
         async def start() -> None:
@@ -306,7 +357,7 @@ class Host:
                     await provider.stop()
                 raise
 
-        lifecycle = self._running[id(provider)] = Lifecycle(start, provider.stop)
+        lifecycle = self._running[id(provider)] = Lifecycle(f"provider {provider.name!r}", start, provider.stop)
         try:
             await lifecycle.enter(self._tasks)
         except BaseException:
@@ -315,10 +366,9 @@ class Host:
         return True
 
     async def stop_provider(self, provider: Provider) -> None:
-        """Stop a provider; one that raises is logged, and gone all the same."""
-        lifecycle = self._running.pop(id(provider), None)
-        if lifecycle is not None and (error := await lifecycle.leave()) is not None:
-            logger.error("stop() of provider %r raised", provider.name, exc_info=error)
+        """Stop a provider; one that raises or hangs is logged, and gone all the same."""
+        if (lifecycle := self._running.pop(id(provider), None)) is not None:
+            await lifecycle.leave(self.config.host.drain_timeout)
 
     # -- what plugins use ---------------------------------------------------------------------------------------------
 
@@ -372,7 +422,12 @@ class Host:
     # -- what providers tell ------------------------------------------------------------------------------------------
 
     def _heard(self, provider: Provider, event: ProviderEvent) -> None:
-        self._provider_events.append((provider, event))
+        self._provider_events.append((provider.name, event))
+        self._news.set()
+
+    def ask_for_refresh(self) -> None:
+        """Ask all providers for their lists again, soon."""
+        self._provider_events.extend(("", ListChanged(kind)) for kind in Kind)
         self._news.set()
 
     async def _deliver(self) -> None:
@@ -380,52 +435,54 @@ class Host:
         while True:
             await self._news.wait()
             self._news = anyio.Event()
-            kinds: set[Kind] = set()
-            uris: dict[str, None] = {}
-            while self._provider_events:
-                provider, event = self._provider_events.popleft()
-                if isinstance(event, ListChanged):
-                    kinds.add(event.kind)
-                elif isinstance(event, ResourceChanged):
-                    uris[event.uri] = None
-                elif isinstance(event, ProviderUp | ProviderDown):
-                    kinds.update(Kind)
-                    reason = {"reason": event.reason} if isinstance(event, ProviderDown) else {}
-                    kind = EventType.PROVIDER_DOWN if reason else EventType.PROVIDER_UP
-                    self.publish(HostEvent(kind, provider.name, reason))
             try:
-                if kinds:
-                    await self.refresh(kinds)
-                for uri in uris:
-                    await self.subscriptions.publish(ResourceUpdated(uri))
+                await self._follow_providers()
+                await self.subscriptions.sync()
             except Exception:  # a bus of somebody else's; the next news must still be delivered
                 logger.exception("telling clients of a change failed")
-            while self._events:
-                news = self._events.popleft()
-                for item in list(self.instances.values()):
-                    item.tell(news)
+            self._tell_plugins()
+
+    async def _follow_providers(self) -> None:
+        kinds: set[Kind] = set()
+        uris: dict[str, None] = {}
+        while self._provider_events:
+            name, event = self._provider_events.popleft()
+            if isinstance(event, ListChanged):
+                kinds.add(event.kind)
+            elif isinstance(event, ResourceChanged):
+                uris[event.uri] = None
+            elif isinstance(event, ProviderUp | ProviderDown):
+                kinds.update(Kind)
+                reason = {"reason": event.reason} if isinstance(event, ProviderDown) else {}
+                self.publish(HostEvent(EventType.PROVIDER_DOWN if reason else EventType.PROVIDER_UP, name, reason))
+        if kinds:
+            await self.refresh(kinds)
+        await self.subscriptions.publish(ResourceUpdated(uri) for uri in uris)
+
+    def _tell_plugins(self) -> None:
+        while self._events:
+            news = self._events.popleft()
+            for item in self.instances.values():
+                item.tell(news)
 
     async def refresh(self, kinds: set[Kind]) -> None:
         """Ask the providers for their lists again, and tell the clients which of `kinds` to fetch anew."""
         while True:
             seen = self.generation
-            catalog = await Catalog.build(seen.catalog.providers.values())
+            catalog = await Catalog.build(seen.catalog.providers.values(), seen.catalog)
             if seen is self.generation:
                 break
-        known = {str(conflict) for conflict in seen.catalog.conflicts}
-        for conflict in catalog.conflicts:
-            if str(conflict) not in known:
-                logger.error("%s; left out until it is mended", conflict)
+        for conflict in catalog.new_conflicts(seen.catalog):
+            logger.error("%s; left out until it is mended", conflict)
         self.generation = Generation(seen.pipeline, catalog)
         await self.announce(kinds)
 
     async def announce(self, kinds: set[Kind]) -> None:
         """Tell clients of both eras which lists changed."""
-        for event in {EVENT_OF[kind]: None for kind in Kind if kind in kinds}:
-            await self.subscriptions.publish(event)
         if kinds:
+            await self.subscriptions.publish(dict.fromkeys(EVENT_OF[kind] for kind in Kind if kind in kinds))
             details = {"kinds": sorted(kind.value for kind in kinds)}
-            self.publish(HostEvent(EventType.CATALOG_CHANGED, self.config.host.name, details))
+            self.publish(HostEvent(EventType.CATALOG_CHANGED, self.settings.name, details))
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
@@ -436,8 +493,12 @@ class Host:
         call = Call(ctx.method, params, connection=connection, dispatch=dispatch, request=ctx.request, context=ctx)
 
         async def by_sdk(_: Call) -> Result:
-            result = await call_next(ctx)
-            if call.request_id is None and call.method not in NOT_HANDED_ON:
+            try:
+                result = await call_next(ctx)
+            except ValidationError:
+                raise MCPError(INVALID_PARAMS, "Invalid request parameters", "") from None
+            accepted = call.is_notification and connection.initialize_accepted
+            if accepted and call.method not in NOT_HANDED_ON:
                 for provider in self.generation.catalog.providers.values():
                     await provider.notify(call)
             return cast("Result", result if result is not None else {})
@@ -446,7 +507,7 @@ class Host:
             result = await self._bounded(call, self.generation.observe(call, by_sdk))
             if call.method == "initialize":
                 self.subscriptions.join(connection)
-            return dict(result)
+            return result
         if not connection.initialize_accepted:  # the SDK's own gate sits below this chain: a cache would answer first
             raise MCPError(INVALID_PARAMS, "Invalid request parameters", "")
         return await self.dispatch(call)
@@ -470,17 +531,21 @@ class Host:
         Raises:
             MCPError: The call was refused or failed. Nothing internal leaves (G7).
         """
-        result = await self._bounded(call, self.generation.run(call))
+        return await self._bounded(call, self._walk(call))
+
+    async def _walk(self, call: Call) -> Result:
+        generation = self.generation
+        result = await generation.run(call)
         if call.method == "subscriptions/listen":
-            result = await self.subscriptions.listen(call)
+            result = await self.subscriptions.listen(call, partial(generation.admits, call))
         elif call.method in SUBSCRIBE:
             await self.subscriptions.subscribe(call)
         return finish(call, result, self.stamp)
 
-    async def _bounded(self, call: Call, walk: Any) -> Result:
+    async def _bounded(self, call: Call, walk: Awaitable[Result]) -> dict[str, Any]:
         """Let no exception but `MCPError` out: the client gets a request id, the log the traceback (G7)."""
         try:
-            return cast("Result", await walk)
+            return dict(await walk)
         except MCPError:
             raise
         except Exception:
@@ -506,8 +571,9 @@ class Host:
             for item in self.instances.values()
         ]
         plugins += [
-            {"name": name, "plugin": name, "status": "failed", "reason": str(error), "remedy": _remedy(error)}
-            for name, error in self.failed.items()
+            {"name": name, "plugin": name, "status": "failed", "reason": reason, "remedy": remedy}
+            for name, (reason, remedy) in self.failed.items()
+            if name not in self.instances
         ]
         providers = [
             {
@@ -518,7 +584,7 @@ class Host:
             }
             for provider in self.generation.catalog.providers.values()
         ]
-        host = {"name": self.config.host.name, "version": self.version, "listen": self.config.host.listen}
+        host = {"name": self.settings.name, "version": self.version, "listen": self.settings.listen}
         return {"host": host, "plugins": plugins, "providers": providers}
 
     def chain(self, target: str | None = None, method: str = "tools/call") -> list[dict[str, Any]]:
@@ -568,14 +634,13 @@ class Host:
         return await found[operation].run(arguments)
 
     def __repr__(self) -> str:
-        return f"<Host {self.config.host.name!r}: {len(self.instances)} plugins, {self.generation.catalog!r}>"
+        return f"<Host {self.settings.name!r}: {len(self.instances)} plugins, {self.generation.catalog!r}>"
 
 
 _SYSTEM_CLOCK = SystemClock()
 
-
-def _remedy(error: PlughostError) -> str:
-    return error.remedy if isinstance(error, PluginError) else ""
+_IN_REGISTER = ContextVar("plughost_in_register", default=False)
+"""Set in the task that runs a plugin's `register()`."""
 
 
 def create_host(

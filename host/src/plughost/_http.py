@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from mcp_types import JSONRPCMessage
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -23,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from plughost._config import LOOPBACK, HostSettings
 from plughost._modern import ModernEntry
 from plughost._pipeline import Gate
-from plughost._sdk import end_standalone_streams
+from plughost._sdk import SessionManager
 
 if TYPE_CHECKING:
     from plughost._host import Host
@@ -31,23 +30,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("plughost")
 
+KEPT_EVENTS = 256
+"""Messages that a legacy session can replay."""
 RETRY_INTERVAL_MS = 500
 """What a legacy client is told to wait before it resumes a broken stream."""
 _HANDSHAKE = frozenset(version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS)
 
 
 class HTTPStack:
-    """Routes and ASGI middleware of one set of plugins. `key` tells whether another stack is made of the same."""
+    """Routes and ASGI middleware of one set of plugins around the MCP endpoint.
 
-    def __init__(self, key: tuple[int, ...], routes: Iterable[BaseRoute], middleware: Iterable[Middleware]) -> None:
-        self.key = key
-        self.gate = Gate()
-        self._router = Router(routes=list(routes))
-        self._middleware = list(middleware)
+    `key` tells whether another stack is made by the same plugins; `gate` counts the requests inside.
+    """
 
-    @classmethod
-    def of(cls, instances: Iterable[Instance]) -> HTTPStack:
-        """The stack that these plugin instances make, in their order."""
+    def __init__(self, instances: Iterable[Instance], endpoint: ASGIApp, path: str) -> None:
         routes: list[BaseRoute] = []
         middleware: list[Middleware] = []
         key = []
@@ -58,20 +54,18 @@ class HTTPStack:
                 key.append(id(item.plugin))
             routes += own_routes
             middleware += own_middleware
-        return cls(tuple(key), routes, middleware)
-
-    def around(self, endpoint: ASGIApp, path: str) -> ASGIApp:
-        """The application: middleware around the MCP endpoint and the routes."""
-        router = self._router
+        self.key = tuple(key)
+        self.gate = Gate()
+        router = Router(routes=routes)
+        path = path.rstrip("/")
 
         async def route(scope: Scope, receive: Receive, send: Send) -> None:
-            own = scope["path"].removeprefix(scope.get("root_path", ""))
+            own = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
             await (endpoint if own == path else router)(scope, receive, send)
 
-        app: ASGIApp = route
-        for item in reversed(self._middleware):
-            app = item.cls(app, *item.args, **item.kwargs)
-        return app
+        self.app: ASGIApp = route
+        for layer in reversed(middleware):
+            self.app = layer.cls(self.app, *layer.args, **layer.kwargs)
 
 
 def header_rules(settings: HostSettings) -> TransportSecurityMiddleware:
@@ -89,20 +83,19 @@ class MCPApp:
     """The host's ASGI application. Its lifespan runs the host, unless somebody does already."""
 
     def __init__(self, host: Host) -> None:
-        settings = host.config.host
+        settings = host.settings
         self._host = host
         self._rules = header_rules(settings)
         self._modern = ModernEntry(host, self._by_sdk, settings.max_body)
-        self._sessions: StreamableHTTPSessionManager | None = None
-        self._app: tuple[HTTPStack | None, ASGIApp] = (None, self._endpoint)
+        self._sessions: SessionManager | None = None
 
     @asynccontextmanager
     async def sessions(self) -> AsyncIterator[None]:
         """Serve sessions of earlier revisions while entered."""
-        settings = self._host.config.host
-        manager = StreamableHTTPSessionManager(
+        settings = self._host.settings
+        manager = SessionManager(
             self._host.front,
-            event_store=None if settings.stateless_legacy else RecentEvents(),
+            RecentEvents,
             retry_interval=RETRY_INTERVAL_MS,
             stateless=settings.stateless_legacy,
             max_request_body_size=settings.max_body,
@@ -119,20 +112,19 @@ class MCPApp:
             return await self._lifespan(receive, send)
         if scope["type"] != "http":
             return None
+        refused = await self._rules.validate_request(Request(scope))
+        if refused is not None:  # before any plugin's route or middleware: those are no less reachable by a browser
+            return await refused(scope, receive, send)
         stack = self._host.http
-        if self._app[0] is not stack:
-            self._app = (stack, stack.around(self._endpoint, self._host.config.host.path))
         stack.gate.inside += 1
         try:
-            await self._app[1](scope, receive, send)
+            await stack.app(scope, receive, send)
         finally:
             stack.gate.leave()
         return None
 
-    async def _endpoint(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = await self._rules.validate_request(Request(scope))
-        if refused is not None:
-            return await refused(scope, receive, send)
+    async def endpoint(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request to the MCP endpoint, in the era that its headers name."""
         if self._sessions is None:
             text = "The host does not run; enter it in the lifespan of the application that mounts it"
             return await PlainTextResponse(text, 503)(scope, receive, send)
@@ -149,7 +141,7 @@ class MCPApp:
     def end_streams(self) -> None:
         """End the standing GET streams of legacy sessions; their clients reconnect."""
         if self._sessions is not None:
-            end_standalone_streams(self._sessions)
+            self._sessions.end_standalone_streams()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -171,26 +163,21 @@ class MCPApp:
 
 
 class RecentEvents(EventStore):
-    """What legacy clients can replay after a broken stream: the newest events, bounded, in memory."""
+    """What the client of one legacy session can replay after a broken stream: the newest messages, in memory."""
 
-    def __init__(self, limit: int = 10_000) -> None:
-        self._events: OrderedDict[str, tuple[str, JSONRPCMessage | None]] = OrderedDict()
+    def __init__(self) -> None:
+        self._events: deque[tuple[int, str, JSONRPCMessage | None]] = deque(maxlen=KEPT_EVENTS)
         self._ids = count(1)
-        self._limit = limit
 
     async def store_event(self, stream_id: str, message: JSONRPCMessage | None) -> str:
-        event_id = str(next(self._ids))
-        self._events[event_id] = (stream_id, message)
-        if len(self._events) > self._limit:
-            self._events.popitem(last=False)
-        return event_id
+        event_id = next(self._ids)
+        self._events.append((event_id, stream_id, message))
+        return str(event_id)
 
     async def replay_events_after(self, last_event_id: str, send_callback: EventCallback) -> str | None:
-        if last_event_id not in self._events:
-            return None
-        stream, _ = self._events[last_event_id]
-        later = [(key, message) for key, (owner, message) in self._events.items() if owner == stream]
-        for key, message in later:
-            if int(key) > int(last_event_id) and message is not None:
-                await send_callback(EventMessage(message, key))
+        kept = list(self._events)
+        stream = next((stream for event_id, stream, _ in kept if str(event_id) == last_event_id), None)
+        for event_id, owner, message in kept:
+            if owner == stream and event_id > int(last_event_id) and message is not None:
+                await send_callback(EventMessage(message, str(event_id)))
         return stream

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 from mcp.server.lowlevel.server import Server
 from mcp.server.runner import ServerRunner
 from mcp.shared.exceptions import MCPError
@@ -25,6 +25,10 @@ from plughost._errors import ProviderError
 from plughost._provider import Kind, ListChanged, Listing, ProviderListener, ResourceChanged
 from plughost._sdk import HostDispatch, ServerView, host_call, lowlevel_server
 
+logger = logging.getLogger("plughost")
+
+LISTEN_AGAIN = 1.0
+"""Seconds before a listen stream that ended is opened again."""
 MAX_PAGES = 1000
 """A list that does not end by then is a defect of the provider."""
 _KINDS = {"ToolsListChanged": (Kind.TOOLS,), "PromptsListChanged": (Kind.PROMPTS,)}
@@ -142,18 +146,33 @@ class InProcessProvider:
         if (scope := self._watched.pop(uri, None)) is not None:
             scope.cancel()
 
-    async def _listen(self, wanted: Mapping[str, Any], *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
-        """Hold a `subscriptions/listen` of the server's own open, until cancelled."""
+    def serves(self, method: str) -> bool:
+        return self._server.get_request_handler(method) is not None
+
+    async def _listen(self, wanted: Mapping[str, Any], *, task_status: TaskStatus[anyio.CancelScope]) -> None:
+        """Hold a `subscriptions/listen` of the server's own open until cancelled; open another if it ends."""
         with anyio.CancelScope() as scope:
+            waiting = True
 
             def heard(method: str, params: Mapping[str, Any] | None) -> None:
-                if method == "notifications/subscriptions/acknowledged":
+                nonlocal waiting
+                if waiting:
+                    waiting = False
                     task_status.started(scope)
                 self._emit(method, params)
 
-            request = {"notifications": wanted}
-            call = host_call("subscriptions/listen", request, HostDispatch(f"host-{id(scope)}", heard))
-            await self._run(call, call.method, call.params)
+            while True:
+                call = host_call(
+                    "subscriptions/listen", {"notifications": wanted}, HostDispatch(f"host-{id(scope)}", heard)
+                )
+                try:
+                    await self._run(call, call.method, call.params)
+                except Exception:
+                    logger.exception("provider %r: listening for its changes failed", self.name)
+                if waiting:  # it never acknowledged: it can serve, and will not tell of changes
+                    waiting = False
+                    task_status.started(scope)
+                await anyio.sleep(LISTEN_AGAIN)
 
     def _emit(self, method: str, params: Mapping[str, Any] | None) -> None:
         event = event_from_wire(method, params)

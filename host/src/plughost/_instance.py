@@ -25,37 +25,51 @@ logger = logging.getLogger("plughost")
 
 
 class Lifecycle:
-    """Runs start and stop of one thing in one task of its own, so that what start enters, stop can leave."""
+    """Runs start and stop of one thing in one task of its own, so that what start enters, stop can leave.
 
-    def __init__(self, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> None:
+    Whatever goes wrong in between stays in that task: it is logged, and nobody else is cancelled.
+    """
+
+    def __init__(self, what: str, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> None:
+        self._what = what
         self._start = start
         self._stop = stop
+        self._scope = anyio.CancelScope()
         self._leave = anyio.Event()
         self._left = anyio.Event()
-        self._error: Exception | None = None
 
     async def enter(self, tasks: TaskGroup) -> None:
         """Run start; raises what it raises."""
         await tasks.start(self._run)
 
     async def _run(self, *, task_status: TaskStatus[None]) -> None:
-        with anyio.CancelScope() as scope:
-            await self._start()
-            scope.shield = True  # only `leave` ends it, so that stop can always run to its end
-            task_status.started()
-            await self._leave.wait()
-            try:
-                await self._stop()
-            except Exception as error:  # noqa: BLE001 - kept for whoever waits in `leave`
-                self._error = error
-            finally:
-                self._left.set()
+        started = False
+        try:
+            with self._scope:
+                await self._start()
+                started = self._scope.shield = True  # only `leave` ends it, so that stop can always run to its end
+                task_status.started()
+                try:
+                    await self._leave.wait()
+                finally:
+                    await self._stop()
+        except BaseException:
+            if not started:
+                raise
+            logger.exception("%s failed%s", self._what, " while it stopped" * self._leave.is_set())
+        finally:
+            self._left.set()
 
-    async def leave(self) -> Exception | None:
-        """Run stop and wait for it; returns what it raised."""
+    async def leave(self, limit: float) -> None:
+        """Run stop and wait for it, at most `limit` seconds; then it is cancelled."""
         self._leave.set()
-        await self._left.wait()
-        return self._error
+        with anyio.move_on_after(limit) as waiting:
+            await self._left.wait()
+        if waiting.cancelled_caught:
+            logger.error("%s did not stop within %s s", self._what, limit)
+            self._scope.shield = False
+            self._scope.cancel()
+            await self._left.wait()
 
 
 @dataclass(eq=False, slots=True)

@@ -144,6 +144,7 @@ class Exchange:
         self._request = Request(scope, self._receive)
         self._streaming = False
         self._gone = False
+        self._over = False
         self._helpers: list[asyncio.Task[None]] = []
         self._task: asyncio.Task[Any] | None = None
 
@@ -200,6 +201,7 @@ class Exchange:
                 helper.cancel()
 
     async def _answer(self, status: int, body: bytes) -> None:
+        self._over = True
         if self._streaming:
             await self._send({"type": "http.response.body", "body": _event(body), "more_body": False})
             return
@@ -209,7 +211,7 @@ class Exchange:
 
     async def _stream(self, frame: bytes) -> None:
         """Send a frame; the first one turns the response into a stream."""
-        if self._gone:
+        if self._over:
             return
         if not self._streaming:
             self._streaming = True
@@ -224,7 +226,7 @@ class Exchange:
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._gone = True
+        self._gone = self._over = True
         if self._task is not None:
             self._task.cancel()
 

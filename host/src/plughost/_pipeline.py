@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from mcp.shared.exceptions import MCPError
@@ -26,7 +26,6 @@ logger = logging.getLogger("plughost.pipeline")
 trace_logger = logging.getLogger("plughost.trace")
 
 Publish = Callable[[HostEvent], None]
-_MATCH_FIELD = {"tools/call": "tool", "prompts/get": "prompt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +37,31 @@ class Layer:
     plugin: str
     match: Match | None
     handler: Handler
-    methods: frozenset[str] | None
 
     @property
     def phase(self) -> Phase:
         return self.middleware.phase
 
+    @property
+    def methods(self) -> frozenset[str] | None:
+        return cast("frozenset[str] | None", self.middleware.methods)
+
     def takes(self, method: str) -> bool:
         """Whether the layer handles this method; `None` means every request and no notification."""
-        if self.methods is None:
-            return not method.startswith("notifications/")
-        return method in self.methods
+        methods = self.methods
+        return not method.startswith("notifications/") if methods is None else method in methods
 
     def concerns(self, call: Call) -> bool:
-        """Whether the names in `match` fit the resolved call. Without names it does."""
+        """Whether the names in `match` fit the resolved call. Names never fit a call that leads to no provider."""
         match = self.match
-        if match is None:
+        if match is None or not match.names:
             return True
-        if match.provider is not None and not (call.provider and fnmatchcase(call.provider, match.provider)):
+        if call.provider is None or (match.provider is not None and not fnmatchcase(call.provider, match.provider)):
             return False
         if (match.tool, match.prompt, match.resource) == (None, None, None):
             return True
-        field = _MATCH_FIELD.get(call.method, "resource" if call.method.startswith("resources/") else "")
-        pattern = getattr(match, field) if field else None
-        name = call.local_name if call.local_name is not None else call.target
+        name = call.local_name
+        pattern = getattr(match, _kind_of_target(call), None)
         return pattern is not None and name is not None and fnmatchcase(name, pattern)
 
     @property
@@ -98,12 +98,23 @@ def layers_of(
                 f"has a match, but its middleware stands in {item.phase.name}, where the target is not resolved yet",
                 remedy="Take the match out, or use a plugin that stands in GUARD, REUSE or PROTECT",
             )
-        methods = None if item.methods is None else frozenset(item.methods)
-        notifications = [name for name in methods or () if name.startswith("notifications/")]
-        if notifications and item.phase is not Phase.OBSERVE:
-            raise PluginError(plugin.name, f"names {notifications[0]!r} in {item.phase.name}; only OBSERVE sees it")
-        layers.append(Layer(item, plugin.name, kind, match, _guarded(plugin, item, publish), methods))
+        for name in sorted(item.methods or ()):
+            if name.startswith("notifications/") and item.phase is not Phase.OBSERVE:
+                raise PluginError(plugin.name, f"names {name!r} in {item.phase.name}; only OBSERVE sees it")
+            if name.endswith("/list") and match is not None and match.names:
+                remedy = "Match by tenant or principal, or take the match out"
+                problem = f"filters {name!r}, which belongs to no single provider or target that its match could name"
+                raise PluginError(plugin.name, problem, remedy=remedy)
+        layers.append(Layer(item, plugin.name, kind, match, _guarded(plugin, item, publish)))
     return layers
+
+
+def _kind_of_target(call: Call) -> str:
+    """The key of `match` that speaks of this call's target."""
+    if call.method == "completion/complete":
+        ref = call.params.get("ref")
+        return "prompt" if isinstance(ref, Mapping) and ref.get("type") == "ref/prompt" else "resource"
+    return {"tools/call": "tool", "prompts/get": "prompt"}.get(call.method, "resource")
 
 
 def order(layers: Iterable[Layer]) -> tuple[Layer, ...]:
@@ -151,11 +162,12 @@ class Gate:
         self.inside -= 1
         if self.inside == 0 and self._empty is not None:
             self._empty.set()
+            self._empty = None
 
     async def drained(self) -> None:
         """Return when nobody is inside."""
-        if self.inside:
-            self._empty = anyio.Event()
+        while self.inside:
+            self._empty = self._empty or anyio.Event()
             await self._empty.wait()
 
 
@@ -229,28 +241,41 @@ def _guarded(plugin: MCPPlugin[Any], item: Middleware, publish: Publish) -> Hand
     if item.phase < Phase.ADMIT or not (fail_open or observing):
         return item.handler
     handler = item.handler
+    why = "fail_mode is open" if fail_open else "mode is observe"
 
     async def guard(call: Call, call_next: CallNext) -> Result:
-        passed = False
+        inner: list[tuple[Result | None, BaseException | None]] = []
 
         async def onward(call: Call) -> Result:
-            nonlocal passed
-            passed = True
-            return await call_next(call)
+            try:
+                result = await call_next(call)
+            except BaseException as error:
+                inner.append((None, error))
+                raise
+            inner.append((result, None))
+            return result
 
         try:
             return await handler(call, onward)
-        except MCPError as refusal:
-            if passed or not observing:
+        except Exception as error:
+            if inner and inner[-1][1] is error:
+                raise  # the call's own failure on its way out
+            refusal = error if isinstance(error, MCPError) else None
+            if not observing and (refusal is not None or not fail_open):
                 raise
-            publish(HostEvent(EventType.WOULD_REFUSE, plugin.name, {"method": call.method, "code": refusal.code}))
-            logger.warning("%s would refuse %r: %s", plugin.name, call, refusal.message)
-        except Exception:
-            if passed or not fail_open:
-                raise
-            publish(HostEvent(EventType.FAIL_OPEN, plugin.name, {"method": call.method}))
-            logger.exception("%s failed; %r passes, since fail_mode is open", plugin.name, call)
-        return await call_next(call)
+            kind = EventType.FAIL_OPEN if refusal is None else EventType.WOULD_REFUSE
+            publish(HostEvent(kind, plugin.name, {"method": call.method, "code": getattr(refusal, "code", None)}))
+            if refusal is not None:
+                logger.warning("%s would refuse %r: %s", plugin.name, call, refusal.message)
+            else:
+                logger.exception("%s failed; %r passes, since %s", plugin.name, call, why)
+        if not inner:
+            return await call_next(call)
+        result, failure = inner[-1]
+        if failure is not None:
+            raise failure
+        assert result is not None
+        return result
 
     return guard
 

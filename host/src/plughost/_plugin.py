@@ -83,6 +83,11 @@ class Match(BaseModel):
     principal: str | None = None
     """Subject of the principal."""
 
+    @property
+    def names(self) -> bool:
+        """Whether it depends on what is called, not only on who calls."""
+        return (self.provider, self.tool, self.prompt, self.resource) != (None, None, None, None)
+
 
 ConfigT = TypeVar("ConfigT", bound=PluginConfig, default=PluginConfig)
 
@@ -93,6 +98,10 @@ class Middleware:
 
     `methods=None` means every request and no notification; notifications are named explicitly and reach OBSERVE
     only. `before` and `after` name plugins (all their instances); absent ones are ignored.
+
+    Raises:
+        TypeError: `methods`, `before` or `after` is one string, whose letters would be taken for names.
+        ValueError: There is no such phase, or a method is neither in the specification nor named like an extension's.
     """
 
     handler: Handler
@@ -101,6 +110,19 @@ class Middleware:
     methods: Iterable[str] | None = None
     before: Iterable[str] = ()
     after: Iterable[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phase", Phase(self.phase))
+        for field in ("methods", "before", "after"):
+            names = getattr(self, field)
+            if isinstance(names, str):
+                raise TypeError(f"{field} is the string {names!r}; write a set of names: {{{names!r}}}")
+            object.__setattr__(self, field, None if names is None else frozenset(names))
+        for method in self.methods or ():
+            if "/" not in method and method not in {"initialize", "ping"}:
+                raise ValueError(
+                    f"methods has {method!r}, which no protocol revision knows; write for example 'tools/call'"
+                )
 
 
 @dataclass(frozen=True, slots=True)

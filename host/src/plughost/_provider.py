@@ -125,6 +125,10 @@ class Provider(Protocol):
         """
         ...
 
+    def serves(self, method: str) -> bool:
+        """Whether a request of an extension's method may be meant for this provider, where there are several."""
+        ...
+
     async def notify(self, call: Call) -> None:
         """Hand on a client's notification. Never raises."""
         ...

@@ -12,6 +12,7 @@ from mcp.server.context import ServerMiddleware, ServerRequestContext
 from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions, Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.session import ServerSession
+from mcp.server.streamable_http import EventStore
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.dispatcher import DispatchContext
 from mcp.shared.exceptions import NoBackChannelError
@@ -152,13 +153,23 @@ def host_call(method: str, params: Mapping[str, Any] | None = None, dispatch: Ho
     return Call(method, body, connection=connection, dispatch=dispatch or HostDispatch())
 
 
-def end_standalone_streams(manager: StreamableHTTPSessionManager) -> None:
-    """End the open GET streams of legacy sessions; their clients reconnect."""
-    for transport in list(manager._server_instances.values()):  # noqa: SLF001 - the manager offers no list
-        transport.close_standalone_sse_stream()
+class SessionManager(StreamableHTTPSessionManager):
+    """Sessions of earlier revisions, each with an event store of its own: one session must not replay another's."""
 
+    def __init__(self, app: Server[Any], make_store: Callable[[], EventStore | None], **options: Any) -> None:
+        self._make_store = make_store
+        super().__init__(app, **options)
 
-async def end_sessions(manager: StreamableHTTPSessionManager) -> None:
-    """Terminate every legacy session, so that no open stream holds up the exit."""
-    for transport in list(manager._server_instances.values()):  # noqa: SLF001 - the manager offers no list
-        await transport.terminate()
+    @property
+    def event_store(self) -> EventStore | None:
+        """Read by the SDK once for each new session."""
+        return self._make_store()
+
+    @event_store.setter
+    def event_store(self, value: EventStore | None) -> None:
+        del value
+
+    def end_standalone_streams(self) -> None:
+        """End the open GET streams; their clients reconnect."""
+        for transport in list(self._server_instances.values()):
+            transport.close_standalone_sse_stream()

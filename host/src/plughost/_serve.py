@@ -7,10 +7,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import anyio
@@ -39,13 +39,13 @@ def serve(path: Path, *, stdio: bool = False, watch: bool = False, workers: int 
     """Serve the host of a config file until a signal ends it. The exit code is 0 if all calls finished."""
     wire = Wire() if stdio else None
     config = load_config(path)
+    _configure_logging(config, trace=trace)
     if wire is not None:
-        return anyio.run(_serve_stdio, config, wire, watch, trace)
+        return anyio.run(_Serving(config, watch=watch, trace=trace).run, partial(_speak, wire))
     listener = bind(config)
     if workers == 1:
-        return anyio.run(_serve_http, config, listener, watch, trace)
+        return anyio.run(_Serving(config, watch=watch, trace=trace).run, partial(_listen, listener))
     _check_shareable(config)
-    _configure_logging(config, trace=trace)
     create_host(config).check()
     options = [name for name, given in (("--watch", watch), ("--trace-plugins", trace)) if given]
     command = [sys.executable, "-m", "plughost", "serve", "--config", str(path), *options]
@@ -65,9 +65,9 @@ def run_command(command: list[str], *, plugins: list[str], http: bool) -> int:
             "plugins": {Path(plugin.partition(":")[0]).stem: {"plugin": plugin} for plugin in plugins},
         }
     )
-    if wire is not None:
-        return anyio.run(_serve_stdio, config, wire, False, False)
-    return anyio.run(_serve_http, config, bind(config), False, False)
+    _configure_logging(config, trace=False)
+    how = partial(_speak, wire) if wire is not None else partial(_listen, bind(config))
+    return anyio.run(_Serving(config).run, how)
 
 
 def _literal(text: str) -> str:
@@ -124,6 +124,8 @@ async def _supervise(command: list[str], listener: socket.socket, workers: int) 
                 command, stdin=None, stdout=None, stderr=None, pass_fds=[fd], env=environment
             ) as process:
                 running.add(process)
+                if leaving.is_set():  # the signal came while this one was being made
+                    process.terminate()
                 code = await process.wait()
                 running.discard(process)
             if leaving.is_set():
@@ -138,7 +140,8 @@ async def _supervise(command: list[str], listener: socket.socket, workers: int) 
                 if number != signal.SIGHUP:
                     leaving.set()
                 for process in running:
-                    process.send_signal(number)
+                    with suppress(ProcessLookupError):
+                        process.send_signal(number)
 
     async with anyio.create_task_group() as outer:
         outer.start_soon(hand_on)
@@ -146,7 +149,7 @@ async def _supervise(command: list[str], listener: socket.socket, workers: int) 
             for _ in range(workers):
                 keepers.start_soon(keep)
         outer.cancel_scope.cancel()
-    return max(codes, default=0)
+    return int(any(codes))
 
 
 def _configure_logging(config: HostConfig, *, trace: bool) -> None:
@@ -162,100 +165,106 @@ def _configure_logging(config: HostConfig, *, trace: bool) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, told how to leave: end the long streams, let calls finish, and go at once on a second signal."""
+    """uvicorn without signal handlers of its own: the host decides how to leave."""
 
-    def __init__(self, config: uvicorn.Config, leaving: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._leaving = leaving
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        del sig, frame  # uvicorn would raise the signal again, and with it the exit code
-        self.force_exit = self.should_exit
-        self.should_exit = True
-        self._leaving()
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
-async def _serve_http(config: HostConfig, listener: socket.socket, watch: bool, trace: bool) -> int:  # noqa: FBT001
-    _configure_logging(config, trace=trace)
-    async with _running(config, watch=watch, trace=trace) as host:
-        drained = True
-        leaving = anyio.Event()
-        server = _Server(
-            uvicorn.Config(
-                host.app,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=int(config.host.drain_timeout + GRACE),
-            ),
-            leaving.set,
+class _Serving:
+    """A host with its control socket, its signals and the watch on its file, from start to exit code."""
+
+    def __init__(self, config: HostConfig, *, watch: bool = False, trace: bool = False) -> None:
+        self._watch = watch
+        self.host = create_host(config, trace=trace)
+        self.leaving = anyio.Event()
+        self.drained = True
+        self._started = False
+
+    async def run(self, speak: Callable[[_Serving], Awaitable[None]]) -> int:
+        """Enter the host, let `speak` serve clients until `leaving` is set, and say whether every call finished."""
+        host, source = self.host, self.host.config.source
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._obey, signals, tasks.cancel_scope)
+                async with AsyncExitStack() as stack:
+                    await stack.enter_async_context(host)
+                    self._started = True
+                    if source is not None and host.settings.control:
+                        await stack.enter_async_context(serve_control(host, source))
+                    if source is not None and self._watch:
+                        tasks.start_soon(self._reload_on_change, source)
+                    await speak(self)
+                tasks.cancel_scope.cancel()
+        return 0 if self.drained else 1
+
+    async def leave(self) -> None:
+        """Wait for the signal to leave, end the long streams, and let calls finish."""
+        await self.leaving.wait()
+        self.host.end_streams()
+        self.drained = await self.host.drain(everything=True)
+
+    async def _obey(self, signals: AsyncIterator[int], everything: anyio.CancelScope) -> None:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                if self.host.config.source is not None and self.host.running:
+                    await _reload(self.host)
+            elif self.leaving.is_set():
+                os._exit(1)  # asked twice: at once, whatever hangs
+            else:
+                self.leaving.set()
+                if not self._started:
+                    everything.cancel()
+
+    async def _reload_on_change(self, path: Path) -> None:
+        seen = _version(path)
+        while True:
+            await anyio.sleep(WATCH_INTERVAL)
+            now = _version(path)
+            if now != seen:
+                seen = now
+                await _reload(self.host)
+
+
+async def _listen(listener: socket.socket, serving: _Serving) -> None:
+    """Serve HTTP on a socket."""
+    settings = serving.host.settings
+    server = _Server(
+        uvicorn.Config(
+            serving.host.app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=int(settings.drain_timeout + GRACE),
         )
+    )
+
+    async def leave() -> None:
+        await serving.leaving.wait()
+        server.should_exit = True
+        await serving.leave()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(leave)
+        address = f"{settings.listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
+        logger.info("%s serves http://%s%s", settings.name, address, settings.path)
+        await server.serve(sockets=[listener])
+
+
+async def _speak(wire: Wire, serving: _Serving) -> None:
+    """Serve one client on stdin and stdout, until it leaves or a signal comes."""
+    front = serving.host.front
+    async with anyio.create_task_group() as tasks:
 
         async def leave() -> None:
-            nonlocal drained
-            await leaving.wait()
-            host.end_streams()
-            drained = await host.drain(host.generation.pipeline.gate)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(leave)
-            logger.info("%s serves %s%s", config.host.name, _url(config, listener), config.host.path)
-            await server.serve(sockets=[listener])
+            await serving.leave()
             tasks.cancel_scope.cancel()
-        return 0 if drained and not server.force_exit else 1
-
-
-def _url(config: HostConfig, listener: socket.socket) -> str:
-    return f"http://{config.host.listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
-
-
-async def _serve_stdio(config: HostConfig, wire: Wire, watch: bool, trace: bool) -> int:  # noqa: FBT001
-    _configure_logging(config, trace=trace)
-    async with _running(config, watch=watch, trace=trace) as host, anyio.create_task_group() as tasks:
-
-        async def leave() -> None:
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for _ in signals:
-                    await host.drain(host.generation.pipeline.gate)
-                    tasks.cancel_scope.cancel()
 
         tasks.start_soon(leave)
         async with wire.streams() as (read, write):
-            await host.front.run(read, write, host.front.create_initialization_options())
+            await front.run(read, write, front.create_initialization_options())
         tasks.cancel_scope.cancel()
-    return 0
-
-
-@asynccontextmanager
-async def _running(config: HostConfig, *, watch: bool, trace: bool) -> AsyncIterator[Host]:
-    """The host, entered, with its control socket, SIGHUP and the watch on its file."""
-    async with AsyncExitStack() as stack:
-        host = await stack.enter_async_context(create_host(config, trace=trace))
-        if config.source is not None and config.host.control:
-            await stack.enter_async_context(serve_control(host, config.source))
-        tasks = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(tasks.cancel_scope.cancel)
-        if config.source is not None:
-            tasks.start_soon(_reload_on_signal, host)
-            if watch:
-                tasks.start_soon(_reload_on_change, host, config.source)
-        yield host
-
-
-async def _reload_on_signal(host: Host) -> None:
-    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
-        async for _ in signals:
-            await _reload(host)
-
-
-async def _reload_on_change(host: Host, path: Path) -> None:
-    seen = _version(path)
-    while True:
-        await anyio.sleep(WATCH_INTERVAL)
-        now = _version(path)
-        if now != seen:
-            seen = now
-            await _reload(host)
 
 
 def _version(path: Path) -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import anyio
 from mcp.server.connection import Connection
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, SubscriptionBus
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import (
     PromptsListChanged,
@@ -25,8 +25,12 @@ from plughost._call import Call
 from plughost._catalog import Catalog
 from plughost._provider import Kind, Provider
 
+logger = logging.getLogger("plughost")
+
+MAX_URIS = 256
+"""Resources that one listen stream may name."""
 SLOW_CLIENT = 5.0
-"""Seconds after which a client that does not read loses a notification, so that others get theirs."""
+"""Seconds after which a client that does not read loses a notification."""
 EVENT_OF: dict[Kind, ServerEvent] = {
     Kind.TOOLS: ToolsListChanged(),
     Kind.PROMPTS: PromptsListChanged(),
@@ -35,100 +39,131 @@ EVENT_OF: dict[Kind, ServerEvent] = {
 }
 
 
+class Session:
+    """A session of an earlier revision: the resources it watches, and the events it has not been told yet."""
+
+    def __init__(self) -> None:
+        self.uris: set[str] = set()
+        self.untold: dict[ServerEvent, None] = {}
+        self.telling = False
+
+
 class Subscriptions:
-    """One bus for changes of all providers, and the clients on it. Counts who watches which resource."""
+    """One bus for the changes of all providers, and the clients on it.
 
-    def __init__(self, catalog: Callable[[], Catalog], bus: SubscriptionBus | None = None) -> None:
+    What clients want is compared with what providers have been asked to watch, after every change of either.
+    """
+
+    def __init__(self, catalog: Callable[[], Catalog], spawn: Callable[..., None]) -> None:
         self._catalog = catalog
-        self.bus = bus or InMemorySubscriptionBus()
+        self._spawn = spawn
+        self.bus = InMemorySubscriptionBus()
         self.listeners = ListenHandler(self.bus)
-        self._sessions: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()
-        self._watchers: Counter[str] = Counter()
+        self._streams: dict[object, set[str]] = {}
+        self._sessions: WeakKeyDictionary[Connection, Session] = WeakKeyDictionary()
+        self._watched: dict[str, Provider] = {}
+        self._syncing = anyio.Lock()
 
-    async def listen(self, call: Call) -> dict[str, Any]:
-        """Serve one `subscriptions/listen` stream until the client leaves or the host ends it."""
+    async def listen(self, call: Call, admitted: Callable[[str], Any]) -> dict[str, Any]:
+        """Serve one `subscriptions/listen` stream until the client leaves or the host ends it.
+
+        `admitted` says of each URI whether the caller may watch it; the others are not honored.
+
+        Raises:
+            MCPError: The parameters are malformed, or name too many resources.
+        """
         try:
             params = SubscriptionsListenRequestParams.model_validate(call.params, by_name=False)
         except ValidationError:
             raise MCPError(INVALID_PARAMS, "Invalid request parameters", "") from None
-        uris = set(params.notifications.resource_subscriptions or ())
+        asked = list(dict.fromkeys(params.notifications.resource_subscriptions or ()))
+        if len(asked) > MAX_URIS:
+            raise MCPError(INVALID_PARAMS, f"A stream may name {MAX_URIS} resources, not {len(asked)}; open several")
+        uris = [uri for uri in asked if await admitted(uri)]
+        honored = params.notifications.model_copy(update={"resource_subscriptions": uris or None})
+        stream = object()
+        self._streams[stream] = set(uris)
         try:
-            for uri in uris:
-                await self.watch(uri)
-            result = await self.listeners(call.context, params)
+            await self.sync()
+            result = await self.listeners(call.context, params.model_copy(update={"notifications": honored}))
         finally:
-            for uri in uris:
-                await self.unwatch(uri)
+            del self._streams[stream]
+            self._spawn(self.sync)
         return result.model_dump(by_alias=True, mode="json", exclude_none=True)
 
     def join(self, connection: Connection) -> None:
         """A session of an earlier revision has begun."""
-        self._sessions.setdefault(connection, set())
+        self._sessions[connection] = Session()
+        connection.exit_stack.callback(self._spawn, self.sync)
 
     async def subscribe(self, call: Call) -> None:
         """Follow a legacy `resources/subscribe` or `resources/unsubscribe` that the provider accepted."""
-        uris = self._sessions.setdefault(call.connection, set())
-        if call.target is None or (call.target in uris) == (call.method == "resources/subscribe"):
+        session = self._sessions.get(call.connection)
+        if session is None or call.target is None:
             return
         if call.method == "resources/subscribe":
-            uris.add(call.target)
-            call.connection.exit_stack.push_async_callback(self._leave, call.connection, call.target)
-            await self.watch(call.target)
+            session.uris.add(call.target)
         else:
-            await self._leave(call.connection, call.target)
+            session.uris.discard(call.target)
+        await self.sync()
 
-    async def _leave(self, connection: Connection, uri: str) -> None:
-        uris = self._sessions.get(connection, set())
-        if uri in uris:
-            uris.discard(uri)
-            await self.unwatch(uri)
+    async def sync(self) -> None:
+        """Make each provider watch what its clients want, and nothing else. A provider that fails is logged."""
+        async with self._syncing:
+            sessions = [session.uris for session in self._sessions.values()]
+            wanted = {uri: self._owner(uri) for uri in set[str]().union(*self._streams.values(), *sessions)}
+            for uri, provider in list(self._watched.items()):
+                if wanted.get(uri) is not provider:
+                    del self._watched[uri]
+                    await self._ask(provider.unsubscribe, uri)
+            for uri, owner in wanted.items():
+                if owner is not None and uri not in self._watched and await self._ask(owner.subscribe, uri):
+                    self._watched[uri] = owner
 
-    async def watch(self, uri: str) -> None:
-        """Count one more watcher of `uri`; the first one makes the provider watch it."""
-        self._watchers[uri] += 1
-        if self._watchers[uri] == 1:
-            for provider in self._owners(uri):
-                await provider.subscribe(uri)
+    @staticmethod
+    async def _ask(ask: Callable[[str], Any], uri: str) -> bool:
+        try:
+            with anyio.fail_after(SLOW_CLIENT):
+                await ask(uri)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this provider's alone
+            logger.warning("%s(%r) failed: %s", getattr(ask, "__qualname__", ask), uri, error)
+            return False
+        return True
 
-    async def unwatch(self, uri: str) -> None:
-        """Count one watcher less; the last one makes the provider stop."""
-        self._watchers[uri] -= 1
-        if self._watchers[uri] <= 0:
-            del self._watchers[uri]
-            for provider in self._owners(uri):
-                await provider.unsubscribe(uri)
-
-    async def adopt(self, providers: Iterable[Provider]) -> None:
-        """Make new providers watch what clients watch already."""
-        new = {provider.name for provider in providers}
-        for uri in list(self._watchers):
-            for provider in self._owners(uri):
-                if provider.name in new:
-                    await provider.subscribe(uri)
-
-    def _owners(self, uri: str) -> list[Provider]:
+    def _owner(self, uri: str) -> Provider | None:
         catalog = self._catalog()
         route = catalog.locate_resource(uri)
         if route is not None:
-            return [catalog.providers[route.provider]]
-        return list(catalog.providers.values()) if len(catalog.providers) == 1 else []
+            return catalog.providers[route.provider]
+        return next(iter(catalog.providers.values())) if len(catalog.providers) == 1 else None
 
-    async def publish(self, event: ServerEvent) -> None:
-        """Tell every client that asked: listen streams through the bus, sessions directly."""
-        await self.bus.publish(event)
-        async with anyio.create_task_group() as tasks:
-            for connection, uris in list(self._sessions.items()):
-                if event.uri in uris if isinstance(event, ResourceUpdated) else connection.initialized.is_set():
-                    tasks.start_soon(_tell, connection, event)
+    async def publish(self, events: Iterable[ServerEvent]) -> None:
+        """Tell every client that asked: listen streams through the bus, sessions directly. Waits for no client."""
+        for event in events:
+            await self.bus.publish(event)
+            for connection, session in list(self._sessions.items()):
+                wants = event.uri in session.uris if isinstance(event, ResourceUpdated) else True
+                if wants and connection.initialized.is_set():
+                    session.untold[event] = None
+                    if not session.telling:
+                        session.telling = True
+                        self._spawn(_tell, connection, session)
 
 
-async def _tell(connection: Connection, event: ServerEvent) -> None:
-    with anyio.move_on_after(SLOW_CLIENT):
-        if isinstance(event, ResourceUpdated):
-            await connection.send_resource_updated(event.uri)
-        elif isinstance(event, ToolsListChanged):
-            await connection.send_tool_list_changed()
-        elif isinstance(event, PromptsListChanged):
-            await connection.send_prompt_list_changed()
-        else:
-            await connection.send_resource_list_changed()
+async def _tell(connection: Connection, session: Session) -> None:
+    """Tell a session what it has not been told. Events are level triggers: one of each kind is enough."""
+    try:
+        while session.untold:
+            event = next(iter(session.untold))
+            del session.untold[event]
+            with anyio.move_on_after(SLOW_CLIENT):
+                if isinstance(event, ResourceUpdated):
+                    await connection.send_resource_updated(event.uri)
+                elif isinstance(event, ToolsListChanged):
+                    await connection.send_tool_list_changed()
+                elif isinstance(event, PromptsListChanged):
+                    await connection.send_prompt_list_changed()
+                else:
+                    await connection.send_resource_list_changed()
+    finally:
+        session.telling = False
