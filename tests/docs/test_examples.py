@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import httpx2
@@ -113,3 +114,19 @@ async def test_a_stdio_server_is_fronted_in_a_clients_configuration() -> None:
     async with Client(server) as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["now"]
         assert text_of(await client.call_tool("now", {})).startswith("20")
+
+
+def test_the_configuration_in_force_is_shown_with_its_defaults() -> None:
+    """Each provider has the keys of its own kind: an upstream's are not on one in process."""
+    shown = tomllib.loads(plughost("config", "show", "--config", str(EXAMPLES / "quickstart/plughost.toml")))
+    assert shown["host"]["drain_timeout"] == 30.0
+    assert shown["providers"]["notes"] == {"python": "notes_server:mcp", "prefix": ""}
+    assert shown["providers"]["clock"]["protocol"] == "auto"
+
+
+def test_a_new_package_has_the_entry_point_that_the_tutorial_shows(tmp_path: Path) -> None:
+    """`plughost new redact` writes the lines that make it a plugin."""
+    plughost("new", "redact", "--into", str(tmp_path))
+    written = tomllib.loads((tmp_path / "redact/pyproject.toml").read_text("utf-8"))
+    shown = tomllib.loads((EXAMPLES / "client/entry_point.toml").read_text("utf-8"))
+    assert written["project"]["entry-points"] == shown["project"]["entry-points"]

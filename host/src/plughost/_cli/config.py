@@ -69,7 +69,8 @@ def show(given: str | None, *, as_json: bool) -> None:
         )
         values["plugins"][name] |= own
     for name, provider in loaded.providers.items():
-        values["providers"][name] |= _provider_values(provider.model_extra or {}, instances)
+        if provider.python is None:
+            values["providers"][name] |= _provider_values(provider.model_extra or {}, instances)
     values = _as_written(values, read_document(loaded.source))
     click.echo(tomlkit.dumps(values), nl=False) if not as_json else print_json(values)
 
