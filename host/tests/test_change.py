@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +15,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from asgi_wire import call as call_tool
-from asgi_wire import fetch
+from asgi_wire import exchange, fetch, headers_for, request
 from doubles import Around, Bringing, Held, StubProvider, host_of, text, tool
 from mcp import Client
 from mcp.client.subscriptions import ServerEvent
@@ -948,3 +949,32 @@ async def test_a_list_that_changes_while_a_change_is_built_is_not_lost() -> None
             while "late" not in host.generation.catalog.routes[Kind.TOOLS]:
                 await anyio.lowlevel.checkpoint()
         assert (await call_tool(host.app, "s"))["result"]["content"] == text("slow:s")["content"]
+
+
+async def test_an_open_stream_does_not_hold_up_a_change() -> None:
+    """Long-lived streams pin no generation: a plugin leaves at once, and the stream goes on."""
+    message = request("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    async with (
+        standing(Living("living", [])) as host,
+        exchange(host.app, json.dumps(message).encode(), headers_for(message)) as stream,
+    ):
+        with anyio.fail_after(2):
+            await stream.until(b"acknowledged")
+            await host.unregister("living")
+            assert not stream.done.is_set()
+            await host.register(Bringing("more", StubProvider("q", ["u"])))
+            await stream.until(b"notifications/tools/list_changed")
+
+
+async def test_streams_under_a_changed_http_middleware_are_ended_properly() -> None:
+    """The plugin is not released under an open stream; the stream gets its result, and its client listens again."""
+    message = request("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    async with standing() as host:
+        await host.register(Everything("mine"))
+        async with exchange(host.app, json.dumps(message).encode(), headers_for(message)) as stream:
+            with anyio.fail_after(2):
+                await stream.until(b"acknowledged")
+                await host.unregister("mine")
+                await stream.done.wait()
+        assert stream.reply.complete
+        assert stream.reply.message["result"]["resultType"] == "complete"

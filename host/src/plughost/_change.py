@@ -245,9 +245,10 @@ class Change:
         host.failed, host.python = self.failed, self.python
         draining = old.pipeline.gate.inside
         host.retired.append(old.pipeline.gate)
-        if old_http.key != self.http.key:
+        if old_http.key == self.http.key:
+            self.http.gate = old_http.gate  # the same plugins around them: open streams hold up nobody
+        else:
             host.end_streams()
-        if old_http is not self.http:
             host.retired.append(old_http.gate)
         kinds = old.catalog.changed_kinds(self.generation.catalog)
         await host.announce(kinds if old is self._seen else set(Kind))
