@@ -14,6 +14,7 @@ from mcp.server.connection import Connection
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 from mcp_types.methods import INPUT_REQUIRED_METHODS
+from mcp_types.version import LATEST_MODERN_VERSION
 from opentelemetry import metrics
 from plughost import (
     Call,
@@ -180,6 +181,12 @@ class UpstreamProvider:
             return {}
         agreed = session.agreed
         return shape_capabilities(agreed.capabilities, source=agreed.version, version=protocol_version)
+
+    def serves(self, method: str) -> bool:
+        """An upstream does not say which methods its extensions have; without any it has none."""
+        del method
+        agreed = self.capabilities(LATEST_MODERN_VERSION)
+        return bool(agreed.get("extensions") or agreed.get("experimental"))
 
     def describe(self) -> dict[str, Any]:
         """What runs, as JSON."""
