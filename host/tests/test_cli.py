@@ -258,6 +258,21 @@ def test_list_with_config(acme: Any, run: Run) -> None:
     assert "\ncache: no installed distribution has a plugin 'cache'\n  Install it: pip install plughost-cache\n" in text
 
 
+@pytest.mark.parametrize("ill", [1, 2])
+def test_list_of_several_workers(acme: Any, run: Run, monkeypatch: pytest.MonkeyPatch, ill: int) -> None:
+    """Of workers that disagree about an instance, the listing shows the one where it is not well."""
+    path = write("[plugins.limits]\n")
+    well = {"name": "limits", "plugin": "limits", "status": "active", "reason": "", "remedy": ""}
+    replies = {pid: {"plugins": [{**well, "status": "failed"} if pid == ill else well]} for pid in (1, 2)}
+
+    def request(config: Path, command: str) -> dict[int, Any]:
+        assert (config, command) == (path, "status")
+        return replies
+
+    monkeypatch.setattr("plughost._control.request", request)
+    assert rows(run("plugins", "list", "--json"))["limits"]["status"] == "failed"
+
+
 def test_show(acme: Any, run: Run) -> None:
     """`show` imports one plugin and adds its hooks and its config."""
     write("[plugins.mine]\nplugin = 'limits'\n")

@@ -45,6 +45,7 @@ async def wait() -> str:
 """
 
 PLUGINS = """
+import os
 from pydantic import BaseModel
 from plughost import MCPPlugin, Middleware, Operation, Phase, PluginConfig, hookimpl
 
@@ -78,6 +79,11 @@ class Sums(MCPPlugin):
 class Failing(MCPPlugin):
     async def register(self, host):
         raise ConnectionError("no database at db:5432")
+
+class Picky(MCPPlugin):
+    async def register(self, host):
+        if "REFUSES" in os.environ:
+            raise ConnectionError("not here")
 """
 
 CONFIG = """\
@@ -95,6 +101,9 @@ plugin = "./own.py:Guard"  # ours
 plugin = "./own.py:Sums"
 [plugins.failing]
 plugin = "./own.py:Failing"
+enabled = false
+[plugins.picky]
+plugin = "./own.py:Picky"
 enabled = false
 [plugins.optional]
 plugin = "./own.py:Failing"
@@ -245,6 +254,18 @@ def test_refusal_of_the_host(serve: Serve, run: Run, config: Path) -> None:
         assert statuses(run)["guard"] == "active"
 
 
+def test_environment_of_the_host(serve: Serve, run: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """References are those of the host's environment; the operator's shell need not have the secrets."""
+    config.write_text(CONFIG.replace("[host]\n", "[host]\nname = '${ONLY_THE_HOST_HAS_IT}'\n"))
+    monkeypatch.setenv("ONLY_THE_HOST_HAS_IT", "acme")
+    with serve():
+        monkeypatch.delenv("ONLY_THE_HOST_HAS_IT")
+        assert run("plugins", "disable", "guard").exit_code == 0
+        assert statuses(run)["guard"] == "disabled"
+    result = run("plugins", "enable", "guard")
+    assert (result.exit_code, "ONLY_THE_HOST_HAS_IT is not set" in result.stderr) == (2, True)
+
+
 def test_two_hosts(serve: Serve, run: Run) -> None:
     """Two hosts with one config are both told, each with its process id."""
     with serve() as first, serve() as second:
@@ -252,6 +273,21 @@ def test_two_hosts(serve: Serve, run: Run) -> None:
         told = {int(line.split()[1].rstrip(":")) for line in lines if "disabled guard" in line}
         assert told == {first.process.pid, second.process.pid}
         assert run("ctl", "sums", "name").stdout.count("worker ") == 2
+
+
+def test_one_worker_refuses(serve: Serve, run: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If one of several refuses, the others go back too."""
+    before = config.read_bytes()
+    with serve():
+        monkeypatch.setenv("REFUSES", "1")
+        with serve() as second:
+            result = run("plugins", "enable", "picky")
+            assert result.exit_code == 1
+            assert f"worker {second.process.pid}: " in result.stderr
+            assert "not here" in result.stderr
+            replies = request(config, "status").values()
+            assert [row["name"] for reply in replies for row in reply["plugins"] if row["name"] == "picky"] == []
+    assert config.read_bytes() == before
 
 
 def test_killed_host(serve: Serve, run: Run, config: Path) -> None:

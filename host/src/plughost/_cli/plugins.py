@@ -172,26 +172,30 @@ def disable(given: str | None, name: str, *, as_json: bool) -> None:
 
 
 def _switch(path: Path, name: str, *, enabled: bool, as_json: bool) -> None:
-    """Edit, validate, ask the host to reload; if it refuses, the file is as before, byte for byte."""
-    from plughost import _config, _edit  # noqa: PLC0415 - imports pydantic
+    """Edit the file and ask the host to reload; if it refuses, the file is as before, byte for byte.
 
-    kind = load_class(_source(path, name), instance=name) if enabled else None
+    A running host validates: it has the environment that the file refers to. Without one, this process does.
+    """
+    from plughost import _edit  # noqa: PLC0415 - imports tomlkit
+
+    source = _source(path, name) if enabled else None
     before = path.read_bytes()
     text = _edit.switch(before.decode(), path, name, enabled=enabled)
-    config = _config.parse_config(parse_document(text, path), path)
-    if kind is not None:
-        _config.parse_plugin_config(kind, config.plugins[name], name)
-    if text.encode() != before:
-        _edit.replace_file(path, text.encode())
+    replies: dict[int, Any] = {}
     try:
-        replies = control.request(path, "reload", wait=None)
+        control.request(path, "ping")
     except control.NoHostError:
-        replies = {}
-    except BaseException:
-        _edit.replace_file(path, before)
-        with suppress(ControlError):  # workers that had taken it go back
-            control.request(path, "reload")
-        raise
+        _validate(text, path, name, source)
+        _edit.replace_file(path, text.encode())
+    else:
+        _edit.replace_file(path, text.encode())
+        try:
+            replies = control.request(path, "reload", wait=None)
+        except BaseException:
+            _edit.replace_file(path, before)
+            with suppress(ControlError):  # workers that had taken it go back
+                control.request(path, "reload")
+            raise
     done = "enabled" if enabled else "disabled"
     if as_json:
         print_json(
@@ -204,6 +208,14 @@ def _switch(path: Path, name: str, *, enabled: bool, as_json: bool) -> None:
         who = f"worker {pid}: " if len(replies) > 1 else ""
         lines = [_told(change) for change in reply["changed"]] or [f"{done} {name}; the host had it so already"]
         click.echo("\n".join(who + line for line in lines))
+
+
+def _validate(text: str, path: Path, name: str, source: PluginSource | None) -> None:
+    from plughost import _config  # noqa: PLC0415 - imports pydantic
+
+    config = _config.parse_config(parse_document(text, path), path)
+    if source is not None:
+        _config.parse_plugin_config(load_class(source, instance=name), config.plugins[name], name)
 
 
 def _told(change: dict[str, Any]) -> str:
