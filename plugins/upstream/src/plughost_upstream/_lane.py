@@ -52,7 +52,6 @@ class Lane:
         self._news = anyio.Event()
         self._stale: dict[Kind, None] = {}
         self._tasks: TaskGroup | None = None
-        self._scope = anyio.CancelScope()
         self._mine: WeakKeyDictionary[Connection, Session] = WeakKeyDictionary()
         self._connectors = [
             Connector(upstream, guard, era, changed=self._stirred, on_change=self._told, on_ready=self._ready)
@@ -69,14 +68,14 @@ class Lane:
         tasks.start_soon(self._run)
 
     async def _run(self) -> None:
-        with self._scope:
-            async with anyio.create_task_group() as self._tasks:
-                self._tasks.start_soon(self._connectors[0].run, self._tasks)
-                self._tasks.start_soon(self._refresh)
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._connectors[0].run, self._tasks)
+            self._tasks.start_soon(self._refresh)
 
     def stop(self) -> None:
         """End all sessions for good."""
-        self._scope.cancel()
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
 
     @property
     def first(self) -> Connector:

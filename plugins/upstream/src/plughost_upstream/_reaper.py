@@ -12,20 +12,36 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
+PROC = Path("/proc")
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 
 
 def alive(group: int) -> bool:
-    """Whether a process group has a member left."""
+    """Whether a process group has a member left that is not a zombie.
+
+    Zombies that nobody reaps are common: process 1 of many containers does not.
+    """
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
+        pass
+    if not (PROC / "self" / "stat").exists():
         return True
-    return True
+    return any(_lives_in(group, process) for process in PROC.iterdir() if process.name.isdigit())
+
+
+def _lives_in(group: int, process: Path) -> bool:
+    """Whether a process is of this group and no zombie, as Linux tells it."""
+    try:
+        state, _, its_group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
+    except OSError:  # it ended meanwhile
+        return False
+    return int(its_group) == group and state not in "ZX"
 
 
 def kill(groups: Iterable[int]) -> None:

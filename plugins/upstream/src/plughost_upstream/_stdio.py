@@ -6,8 +6,8 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
@@ -78,8 +78,24 @@ class Child:
         assert self._process.stdout is not None
         async with self._inbox:
             with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError):
-                await self._read_lines(self._process.stdout)
-            await self._wait(lambda: self._process.returncode is not None, LAST_WORDS)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._end_reading, tasks.cancel_scope)
+                    await self._read_lines(self._process.stdout)
+                    tasks.cancel_scope.cancel()
+            await self._wait(self._exited, LAST_WORDS)
+
+    def _exited(self) -> bool:
+        return self._process.returncode is not None
+
+    async def _end_reading(self, reading: anyio.CancelScope) -> None:
+        """End the reading soon after the child's end: a child of its own may hold the pipe open for ever."""
+        if hasattr(os, "pidfd_open"):
+            with suppress(ProcessLookupError), closing_fd(os.pidfd_open(self._process.pid)) as fd:
+                await anyio.wait_readable(fd)
+        while not self._exited():  # noqa: ASYNC110 - where the kernel cannot tell, or the event loop does not know yet
+            await anyio.sleep(_POLL * 10)
+        await anyio.sleep(LAST_WORDS)
+        reading.cancel()
 
     async def _read_lines(self, stdout: ByteReceiveStream) -> None:
         parts: list[bytes] = []
@@ -145,16 +161,16 @@ class Child:
         assert process.stdin is not None
         with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
             await process.stdin.aclose()
-        await self._wait(lambda: process.returncode is not None)
+        await self._wait(self._exited, STOP_GRACE)
         for sign in (signal.SIGTERM, signal.SIGKILL):  # also after the child itself: it may have left children (L2)
             if not alive(group):
                 break
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, sign)
-            await self._wait(lambda: not alive(group))
+            await self._wait(lambda: not alive(group), STOP_GRACE)
 
     @staticmethod
-    async def _wait(done: Callable[[], bool], limit: float = STOP_GRACE) -> None:
+    async def _wait(done: Callable[[], bool], limit: float) -> None:
         """Poll: on asyncio, waiting for the process also waits for pipes that its children may hold open."""
         with anyio.move_on_after(limit):
             while not done():  # noqa: ASYNC110 - see above
@@ -168,6 +184,15 @@ class Child:
                 await pipe.aclose()
         for stream in (*self.streams, self._inbox, self._outbox):
             await stream.aclose()
+
+
+@contextmanager
+def closing_fd(fd: int) -> Iterator[int]:
+    """Close a file descriptor in the end."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 @asynccontextmanager
