@@ -25,7 +25,7 @@ def test_an_id_in_a_docstring_is_found(tmp_path: Path) -> None:
 
 
 def test_a_longer_id_is_not_taken_for_a_shorter_one(tmp_path: Path) -> None:
-    """T10 covers T10, not T1."""
+    """Two ids that begin alike are two ids."""
     write_test(tmp_path, "A large body is answered 413 (T10).")
     assert set(security.covering_tests(tmp_path)) == {"T10"}
 
