@@ -16,18 +16,80 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plughost_testing._call import Line, make_call
+    from plughost_testing._client import MockClient
     from plughost_testing._clock import DeadlockError, VirtualClock, VirtualLoop, run
+    from plughost_testing._fixtures import ClientFactory, HostFactory, LiveHostFactory
+    from plughost_testing._holding import Holder, holding
+    from plughost_testing._hosting import make_host
+    from plughost_testing._leaks import Inventory, LeakError, check_leaks
+    from plughost_testing._live import LiveHost, serve_http, stdio_command
+    from plughost_testing._provider import (
+        Hang,
+        Log,
+        Pause,
+        Progress,
+        Received,
+        Reply,
+        ScriptedProvider,
+        Step,
+        prompt,
+        resource,
+        template,
+        text,
+        tool,
+    )
+    from plughost_testing._recording import Record, RecordingMiddleware
 
 _HOME = {
+    "_call": "Line make_call",
+    "_client": "MockClient",
     "_clock": "DeadlockError VirtualClock VirtualLoop run",
+    "_fixtures": "ClientFactory HostFactory LiveHostFactory",
+    "_holding": "Holder holding",
+    "_hosting": "make_host",
+    "_leaks": "Inventory LeakError check_leaks",
+    "_live": "LiveHost serve_http stdio_command",
+    "_provider": "Hang Log Pause Progress Received Reply ScriptedProvider Step prompt resource template text tool",
+    "_recording": "Record RecordingMiddleware",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 __all__ = [
+    "ClientFactory",
     "DeadlockError",
+    "Hang",
+    "Holder",
+    "HostFactory",
+    "Inventory",
+    "LeakError",
+    "Line",
+    "LiveHost",
+    "LiveHostFactory",
+    "Log",
+    "MockClient",
+    "Pause",
+    "Progress",
+    "Received",
+    "Record",
+    "RecordingMiddleware",
+    "Reply",
+    "ScriptedProvider",
+    "Step",
     "VirtualClock",
     "VirtualLoop",
+    "check_leaks",
+    "holding",
+    "make_call",
+    "make_host",
+    "prompt",
+    "resource",
     "run",
+    "serve_http",
+    "stdio_command",
+    "template",
+    "text",
+    "tool",
 ]
 
 

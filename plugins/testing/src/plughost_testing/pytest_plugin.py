@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from plughost_testing._clock import VirtualClock
+
+if TYPE_CHECKING:
+    from plughost_testing._fixtures import ClientFactory, HostFactory, LiveHostFactory
 
 SEEDS_MARKER = "seeds(n): run the test n times, the order of concurrent tasks drawn from a different seed each time"
 
@@ -62,3 +67,50 @@ def seed(request: pytest.FixtureRequest) -> int | None:
 def virtual_clock(seed: int | None) -> VirtualClock:
     """Virtual time. Let `anyio_backend` return its `backend` to run the test on it."""
     return VirtualClock(seed)
+
+
+@pytest.fixture
+async def no_leaks(anyio_backend: object) -> AsyncIterator[None]:
+    """Fails a test that leaves a task, timer, thread, child process, descriptor or logger handler; names it."""
+    from plughost_testing._leaks import Inventory, check_leaks  # noqa: PLC0415 - see the module's docstring
+
+    del anyio_backend  # asked for, so that it runs on the loop of the test
+    before = Inventory.take()
+    yield
+    await check_leaks(before)
+
+
+@pytest.fixture
+async def host(no_leaks: None, request: pytest.FixtureRequest) -> AsyncIterator[HostFactory]:
+    """Builds hosts in memory of exactly the plugins and providers given, closed at the end; leaves no leak behind.
+
+    Their clock is the virtual one, if the test runs on it.
+    """
+    from plughost_testing._fixtures import HostFactory  # noqa: PLC0415 - see the module's docstring
+    from plughost_testing._holding import holding  # noqa: PLC0415
+
+    del no_leaks  # asked for, so that it looks after everything here is closed
+    clock = request.getfixturevalue("virtual_clock") if "virtual_clock" in request.fixturenames else None
+    async with holding() as holder:
+        yield HostFactory(holder, clock)
+
+
+@pytest.fixture
+async def live_host(host: HostFactory, tmp_path: Path) -> AsyncIterator[LiveHostFactory]:
+    """Builds hosts behind HTTP on a free port, or commands of hosts behind stdio."""
+    from plughost_testing._fixtures import LiveHostFactory  # noqa: PLC0415 - see the module's docstring
+    from plughost_testing._holding import holding  # noqa: PLC0415
+
+    async with holding() as holder:
+        yield LiveHostFactory(holder, host, tmp_path)
+
+
+@pytest.fixture(params=["auto", "legacy"], ids=["2026-07-28", "2025-11-25"])
+async def client(request: pytest.FixtureRequest, live_host: LiveHostFactory) -> AsyncIterator[ClientFactory]:
+    """Connects SDK clients to a host, in memory or live. A test that takes it runs once for each protocol era."""
+    from plughost_testing._fixtures import ClientFactory  # noqa: PLC0415 - see the module's docstring
+    from plughost_testing._holding import holding  # noqa: PLC0415
+
+    del live_host  # asked for, so that clients leave before what they are connected to
+    async with holding() as holder:
+        yield ClientFactory(holder, request.param)
