@@ -71,9 +71,12 @@ def test_serve_answers_as_the_server_does(subject: Subject, url: str, client: st
     assert through.protocol_version == client.split()[1]
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", ["Python 2026-07-28", "TypeScript 2025-11-25"])
 def test_run_answers_as_the_server_does(subject: Subject, client: str) -> None:
-    """From stdio to stdio, `plughost run` drops into the place of the server's own command."""
+    """From stdio to stdio, `plughost run` drops into the place of the server's own command.
+
+    Every client starts a host of its own here, so one of each family and of each revision has to do.
+    """
     direct, through = subject.direct(client), subject.hold(client, run(subject.command))
     lost = list(differences(subject.steps, direct, through))
     assert not lost, "\n".join(lost)
