@@ -96,8 +96,8 @@ class Change:
             running = self.host.instances.get(name)
             if running is not None:
                 self.instances[name] = running
-                if running.table == table:
-                    continue
+                if running.table == table and running.origin:
+                    continue  # one that is a file may have been edited
             try:
                 source = resolve(name, table, sources, self.config.folder)
                 kind = load_class(source, instance=name)
@@ -109,6 +109,8 @@ class Change:
                     faults.append(Fault("", str(error)))
                 self._give_up(name, error)
             else:
+                if running is not None and type(running.plugin) is kind and running.table == table:
+                    continue
                 if running is not None and type(running.plugin) is kind and running.table.match == table.match:
                     self._wishes.append((running, table, settings))
                 else:

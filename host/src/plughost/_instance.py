@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -105,6 +106,8 @@ class Instance:
                 raise self.error(f"has no such hook as {name!r}", remedy=f"Hooks are: {', '.join(known)}")
             if not hasattr(getattr(self.plugin, name), "plughost_impl"):
                 raise self.error(f"{name} is not marked as a hook", remedy="Put @hookimpl above it")
+            if iscoroutinefunction(getattr(self.plugin, name)):
+                raise self.error(f"{name} is async, and hooks are not", remedy="Write def; its middleware may be async")
 
     def contributed(self, hook: str, **arguments: Any) -> list[Any]:
         """What one of its hooks returns.
