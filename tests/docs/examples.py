@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcp_types import CallToolResult, TextContent
-from serving import free_port
+from serving import free_port, serving
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "docs" / "examples"
@@ -46,6 +48,16 @@ def plughost(*arguments: str) -> str:
     ran = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT})
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
+
+
+@contextmanager
+def served(example: str, folder: Path) -> Iterator[Served]:
+    """Run `plughost serve` for a copy of an example, on a free port."""
+    config = shutil.copytree(EXAMPLES / example, folder / example) / "plughost.toml"
+    port = move_listener(config)
+    command = [str(SCRIPTS / "plughost"), "serve", "--config", str(config)]
+    with serving(command, port, log=folder / f"{example}.log", environment=ENVIRONMENT) as url:
+        yield Served(url, config)
 
 
 def move_listener(config: Path) -> int:
