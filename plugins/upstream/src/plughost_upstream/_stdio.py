@@ -184,6 +184,17 @@ class Child:
                 await pipe.aclose()
         for stream in (*self.streams, self._inbox, self._outbox):
             await stream.aclose()
+        _close_transport(self._process)
+
+
+def _close_transport(process: Process) -> None:
+    """Close asyncio's transport, which stays open while its reading is paused or a daemon holds a pipe open.
+
+    Nothing public leads to it.
+    """
+    transport = getattr(getattr(process, "_process", None), "_transport", None)
+    if callable(close := getattr(transport, "close", None)):
+        close()
 
 
 @contextmanager
