@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 import uvicorn
-from anyio.abc import Process
+from anyio.abc import Process, TaskGroup
 
 from plughost._config import HostConfig, load_config
 from plughost._control import serve_control
@@ -184,20 +184,29 @@ class _Serving:
 
     async def run(self, speak: Callable[[_Serving], Awaitable[None]]) -> int:
         """Enter the host, let `speak` serve clients until `leaving` is set, and say whether every call finished."""
-        host, source = self.host, self.host.config.source
+        failure: PlughostError | None = None
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._obey, signals, tasks.cancel_scope)
-                async with AsyncExitStack() as stack:
-                    await stack.enter_async_context(host)
-                    self._started = True
-                    if source is not None and host.settings.control:
-                        await stack.enter_async_context(serve_control(host, source))
-                    if source is not None and self._watch:
-                        tasks.start_soon(self._reload_on_change, source)
-                    await speak(self)
+                try:
+                    await self._serve(speak, tasks)
+                except PlughostError as error:  # raised below: the task group would wrap it
+                    failure = error
                 tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
         return 0 if self.drained else 1
+
+    async def _serve(self, speak: Callable[[_Serving], Awaitable[None]], tasks: TaskGroup) -> None:
+        host, source = self.host, self.host.config.source
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(host)
+            self._started = True
+            if source is not None and host.settings.control:
+                await stack.enter_async_context(serve_control(host, source))
+            if source is not None and self._watch:
+                tasks.start_soon(self._reload_on_change, source)
+            await speak(self)
 
     async def leave(self) -> None:
         """Wait for the signal to leave, end the long streams, and let calls finish."""

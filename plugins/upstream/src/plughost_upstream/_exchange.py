@@ -10,6 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
+from mcp.shared.message import ServerMessageMetadata
 from mcp_types import LOG_LEVEL_META_KEY
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from plughost import Call
@@ -87,6 +88,12 @@ class Exchange:
     def detach(self) -> None:
         """The client has been answered for now: keep what the upstream tells until it comes back."""
         self._held = True
+
+    async def release(self) -> None:
+        """The upstream lets go of the response stream, to be polled: let the client poll too, if it can resume."""
+        metadata = self.call.dispatch.message_metadata if self.call is not None else None
+        if isinstance(metadata, ServerMessageMetadata) and metadata.close_sse_stream is not None:
+            await metadata.close_sse_stream()
 
     def hear(self, method: str, params: Mapping[str, Any], spawn: Callable[..., object]) -> None:
         """Hand a notification on to the client, in order, from a task of its own."""

@@ -13,6 +13,7 @@ import httpx2
 from mcp.client.streamable_http import MCP_SESSION_ID, streamable_http_client
 
 from plughost_upstream._config import Upstream
+from plughost_upstream._exchange import CURRENT
 
 GOODBYE = 2.0
 """Seconds that ending a session may take."""
@@ -79,6 +80,9 @@ class Client(httpx2.AsyncClient):
         trace = TRACE.get()
         of_session = trace is None  # its own stream of changes, or a notification: nobody waits for the answer
         trace = trace or Trace()
+        exchange = CURRENT.get()
+        if exchange is not None and "last-event-id" in request.headers:
+            await exchange.release()
         try:
             response = await super().send(request, **options)
         except httpx2.TransportError as error:

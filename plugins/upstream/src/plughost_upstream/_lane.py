@@ -203,8 +203,8 @@ class Lane:
                 if session is None:
                     continue  # the next session fetches all
                 try:
-                    if await self.listings.fetch(session, kind, self.upstream.connect_timeout):
-                        self._emit(ListChanged(kind))
+                    await self.listings.fetch(session, kind, self.upstream.connect_timeout)
+                    self._emit(ListChanged(kind))  # also of an equal list: the upstream said that it changed
                 except (MCPError, NotTakenError) as error:
                     logger.warning("upstream %r cannot list its %s: %s", self.upstream.name, kind.value, error)
             await self._news.wait()
