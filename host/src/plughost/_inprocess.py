@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from plughost._call import Call
 from plughost._errors import ProviderError
 from plughost._provider import Kind, ListChanged, Listing, ProviderListener, ResourceChanged
-from plughost._sdk import HostDispatch, ServerView, host_call, lowlevel_server
+from plughost._sdk import HostDispatch, ServerView, host_call, lowlevel_server, run_request
 
 logger = logging.getLogger("plughost")
 
@@ -127,9 +127,8 @@ class InProcessProvider:
         return await self._run(call, call.method, params)
 
     async def _run(self, call: Call, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        runner = ServerRunner(cast("Server[Any]", self._view), call.connection, self._lifespan)
         try:
-            return await runner.on_request(call.dispatch, method, params)
+            return await run_request(self._view, call.connection, self._lifespan, call.dispatch, method, params)
         except ValidationError:  # the client's parameters; what else is wrong in the server is not this exception
             raise MCPError(INVALID_PARAMS, "Invalid request parameters", "") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from mcp.server._otel import OpenTelemetryMiddleware
@@ -11,6 +11,7 @@ from mcp.server.connection import Connection
 from mcp.server.context import ServerMiddleware, ServerRequestContext
 from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions, Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.server.runner import ServerRunner
 from mcp.server.session import ServerSession
 from mcp.server.streamable_http import EventStore
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -117,6 +118,23 @@ class ServerView:
         changes = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
         found = self.server.get_capabilities(changes, protocol_version=protocol_version)
         return found.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+
+async def run_request(
+    view: ServerView,
+    connection: Connection,
+    lifespan: Any,
+    dispatch: DispatchContext[Any],
+    method: str,
+    params: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Serve one request with the server's own runner.
+
+    Not through `on_request`: that property keeps a bound method on the runner, a cycle for the garbage collector with
+    the whole connection in it, once per call.
+    """
+    runner = ServerRunner(cast("Server[Any]", view), connection, lifespan)
+    return await runner._on_request(dispatch, method, params)  # noqa: SLF001 - see above
 
 
 class HostDispatch:

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
+import anyio
 from mcp.server.stdio import stdio_server
+from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    RequestId,
+)
 
 MAX_LINE = 64 * 2**20
 """Longest message on the wire, in bytes; tool results with embedded files are large."""
@@ -37,20 +49,25 @@ class Wire:
         os.dup2(self.stdout, 1)
 
     @asynccontextmanager
-    async def streams(self) -> AsyncIterator[tuple[Any, Any]]:
-        """The SDK's message streams over the wire."""
+    async def streams(self, patience: float) -> AsyncIterator[tuple[Any, Any]]:
+        """The SDK's message streams over the wire. The end waits up to `patience` seconds for what is unanswered."""
+        unanswered = Unanswered(patience)
+        async with self._open() as (read, write):
+            yield _Incoming(read, unanswered), _Outgoing(write, unanswered)
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[tuple[Any, Any]]:
+        if any(stat.S_ISREG(os.fstat(fd).st_mode) for fd in (self.stdin, self.stdout)):
+            self.release()  # redirected from or to a file, which an event loop cannot wait for
+            async with stdio_server() as streams:
+                yield streams
+            return
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=MAX_LINE)
         source = os.fdopen(self.stdin, "rb", closefd=False)
         sink = os.fdopen(self.stdout, "wb", closefd=False)
-        try:
-            incoming, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
-            outgoing, flow = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sink)
-        except ValueError:  # redirected from or to a file, which an event loop cannot wait for
-            self.release()
-            async with stdio_server() as streams:
-                yield streams
-            return
+        incoming, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
+        outgoing, flow = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sink)
         try:
             writer = asyncio.StreamWriter(outgoing, flow, None, loop)
             async with stdio_server(_Lines(reader), _Sink(writer)) as streams:  # type: ignore[arg-type]
@@ -82,3 +99,80 @@ class _Sink:
 
     async def flush(self) -> None:
         await self._writer.drain()
+
+
+class Unanswered:
+    """The requests that have been read and not been answered: the end of input must not cancel them."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._ids: set[RequestId] = set()
+        self._none = anyio.Event()
+
+    def read(self, message: JSONRPCMessage) -> None:
+        if isinstance(message, JSONRPCRequest):
+            self._ids.add(message.id)
+        elif isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled":
+            self._settle(cancelled_request_id_from_params(message.params))
+
+    def written(self, message: JSONRPCMessage) -> None:
+        if isinstance(message, JSONRPCResponse | JSONRPCError):
+            self._settle(message.id)
+
+    def _settle(self, request_id: RequestId | None) -> None:
+        if request_id is not None:
+            self._ids.discard(request_id)
+        if not self._ids:
+            self._none.set()
+
+    async def wait(self) -> None:
+        """Return when all are answered, or patience has run out."""
+        if self._ids:
+            self._none = anyio.Event()
+            with anyio.move_on_after(self._patience):
+                await self._none.wait()
+
+
+class _Incoming:
+    """The SDK's read stream, whose end waits for the answers."""
+
+    def __init__(self, inner: Any, unanswered: Unanswered) -> None:
+        self._inner = inner
+        self._unanswered = unanswered
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            item = await self._inner.__anext__()
+        except StopAsyncIteration:
+            await self._unanswered.wait()
+            raise
+        if isinstance(item, SessionMessage):
+            self._unanswered.read(item.message)
+        return item
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _Outgoing:
+    """The SDK's write stream, which tells what has been answered."""
+
+    def __init__(self, inner: Any, unanswered: Unanswered) -> None:
+        self._inner = inner
+        self._unanswered = unanswered
+
+    async def send(self, item: SessionMessage) -> None:
+        await self._inner.send(item)
+        self._unanswered.written(item.message)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._inner.aclose()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
