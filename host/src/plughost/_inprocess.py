@@ -128,7 +128,7 @@ class InProcessProvider:
 
     async def _run(self, call: Call, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return await run_request(self._view, call.connection, self._lifespan, call.dispatch, method, params)
+            return await run_request(self._view, self._lifespan, call, method, params)
         except ValidationError:  # the client's parameters; what else is wrong in the server is not this exception
             raise MCPError(INVALID_PARAMS, "Invalid request parameters", "") from None
 

@@ -120,21 +120,14 @@ class ServerView:
         return found.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
-async def run_request(
-    view: ServerView,
-    connection: Connection,
-    lifespan: Any,
-    dispatch: DispatchContext[Any],
-    method: str,
-    params: Mapping[str, Any],
-) -> dict[str, Any]:
+async def run_request(view: ServerView, lifespan: Any, call: Call, method: str, params: Any) -> dict[str, Any]:
     """Serve one request with the server's own runner.
 
     Not through `on_request`: that property keeps a bound method on the runner, a cycle for the garbage collector with
     the whole connection in it, once per call.
     """
-    runner = ServerRunner(cast("Server[Any]", view), connection, lifespan)
-    return await runner._on_request(dispatch, method, params)  # noqa: SLF001 - see above
+    runner = ServerRunner(cast("Server[Any]", view), call.connection, lifespan)
+    return await runner._on_request(call.dispatch, method, params)  # noqa: SLF001 - see above
 
 
 class HostDispatch:
