@@ -76,6 +76,7 @@ class Exchange:
         self._chunks = list(chunks)
         self._gone = anyio.Event()
         self._changed = anyio.Event()
+        self.begun = anyio.Event()
         self.done = anyio.Event()
 
     def vanish(self) -> None:
@@ -97,6 +98,7 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.begun.set()
             self.reply.status = message["status"]
             self.reply.headers = {name.decode(): value.decode() for name, value in message["headers"]}
         else:
