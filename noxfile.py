@@ -22,6 +22,9 @@ PYTHONS = sorted({"3.11", "3.13", RUNNING})
 PROJECT = nox.project.load_toml("pyproject.toml")
 MEMBERS: list[str] = PROJECT["tool"]["uv"]["workspace"]["members"]
 TEST_TOOLS = [tool for tool in PROJECT["dependency-groups"]["dev"] if tool.startswith(("pytest", "hypothesis"))]
+TEST_KIT = "./plugins/testing"
+KIT = "plugins/testing"
+"""What the tests of plugins use."""
 FAST = "not real and not conformance"
 
 
@@ -61,7 +64,7 @@ def types(session: nox.Session) -> None:
     sources = [f"{member}/src" for member in MEMBERS]
     tests = [f"{member}/tests" for member in MEMBERS if any(Path(member, "tests").rglob("*.py"))]
     # With bases of their own, the many modules called `conftest` are told apart by their folders.
-    env = {"MYPYPATH": os.pathsep.join([*sources, "tests", "tests/benchmarks", "docs"])}
+    env = {"MYPYPATH": os.pathsep.join([*sources, "tests", "tests/benchmarks", "docs", "plugins/testing/tests"])}
     session.run("mypy", "--explicit-package-bases", *sources, *tests, "tests", "docs", "noxfile.py", env=env)
 
 
@@ -75,7 +78,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def isolated(session: nox.Session) -> None:
     """Each package alone, so that a dependency it does not declare is missed."""
-    tools = [f"--with={tool}" for tool in TEST_TOOLS]
+    tools = [*(f"--with={tool}" for tool in TEST_TOOLS), f"--with-editable={TEST_KIT}"]
     for member in MEMBERS:
         alone = ["uv", "run", "--quiet", "--isolated", "--locked", "--no-default-groups", *tools]
         session.run(
@@ -87,10 +90,11 @@ def isolated(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Each package with the oldest versions that it allows, the host's among them."""
     wheels = session.create_tmp()
-    session.run_install("uv", "build", "--quiet", "--wheel", "--package=plughost", f"--out-dir={wheels}")
+    for needed in ("plughost", distribution(KIT)):
+        session.run_install("uv", "build", "--quiet", "--wheel", f"--package={needed}", f"--out-dir={wheels}")
     alone = ["--exact", "--no-sources", "--resolution=lowest-direct", f"--find-links={wheels}"]
     for member in MEMBERS:
-        session.install(*alone, f"./{member}", *TEST_TOOLS)
+        session.install(*alone, f"./{member}", TEST_KIT, *TEST_TOOLS)
         session.run("pytest", "-m", FAST, f"{member}/tests", *session.posargs)
 
 
