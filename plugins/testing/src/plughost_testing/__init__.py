@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from plughost_testing._call import Line, make_call
     from plughost_testing._client import MockClient
     from plughost_testing._clock import DeadlockError, VirtualClock, VirtualLoop, run
+    from plughost_testing._contract import PluginContract
     from plughost_testing._fixtures import ClientFactory, HostFactory, LiveHostFactory
     from plughost_testing._holding import Holder, holding
     from plughost_testing._hosting import make_host
@@ -40,11 +41,13 @@ if TYPE_CHECKING:
         tool,
     )
     from plughost_testing._recording import Record, RecordingMiddleware
+    from plughost_testing._subject import Stage, Subject
 
 _HOME = {
     "_call": "Line make_call",
     "_client": "MockClient",
     "_clock": "DeadlockError VirtualClock VirtualLoop run",
+    "_contract": "PluginContract",
     "_fixtures": "ClientFactory HostFactory LiveHostFactory",
     "_holding": "Holder holding",
     "_hosting": "make_host",
@@ -52,6 +55,7 @@ _HOME = {
     "_live": "LiveHost serve_http stdio_command",
     "_provider": "Hang Log Pause Progress Received Reply ScriptedProvider Step prompt resource template text tool",
     "_recording": "Record RecordingMiddleware",
+    "_subject": "Stage Subject",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
@@ -69,13 +73,16 @@ __all__ = [
     "Log",
     "MockClient",
     "Pause",
+    "PluginContract",
     "Progress",
     "Received",
     "Record",
     "RecordingMiddleware",
     "Reply",
     "ScriptedProvider",
+    "Stage",
     "Step",
+    "Subject",
     "VirtualClock",
     "VirtualLoop",
     "check_leaks",

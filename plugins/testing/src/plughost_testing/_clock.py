@@ -76,7 +76,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: VirtualClock, seed: int | None = None) -> None:
         self._jump = _Jump(clock)
         self._jump.loop = self
-        self._clock = clock
+        self.clock = clock
         self._random = random.Random(seed)  # noqa: S311 - to be reproduced, not to be secret
         self._seeded = seed is not None
         self._round: list[Callable[[], Any]] = []
@@ -87,7 +87,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._own_descriptors = len(self._jump.get_map())  # the pipe that wakes the loop
 
     def time(self) -> float:
-        return self._clock.monotonic()
+        return self.clock.monotonic()
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None

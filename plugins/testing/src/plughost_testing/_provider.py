@@ -210,6 +210,9 @@ class ScriptedProvider:
         item.outcome = classify(result)
         return result
 
+    def serves(self, method: str) -> bool:
+        return method in self._scripts
+
     async def notify(self, call: Call) -> None:
         self.notifications.append(call)
 

@@ -56,6 +56,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Called at the end; prints what the plugins under contract cost."""
+    reports = terminalreporter.getreports("passed")
+    lines = [value for report in reports for name, value in report.user_properties if name == "plughost_overhead"]
+    if lines:
+        terminalreporter.section("overhead of plugins")
+        for line in lines:
+            terminalreporter.write_line(str(line))
+
+
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int | None:
     """The seed that orders concurrent tasks in this run of the test; `None` without the marker `seeds`."""
