@@ -24,6 +24,8 @@ MEMBERS: list[str] = PROJECT["tool"]["uv"]["workspace"]["members"]
 TEST_TOOLS = [tool for tool in PROJECT["dependency-groups"]["dev"] if tool.startswith(("pytest", "hypothesis"))]
 TEST_KIT = "./plugins/testing"
 """What the tests of plugins use."""
+BARE = ("plugins/testing/tests", "tests/benchmarks")
+"""Folders whose modules import one another by their bare names."""
 FAST = "not real and not conformance"
 
 
@@ -62,9 +64,16 @@ def types(session: nox.Session) -> None:
     sync(session, "dev", "docs")
     sources = [f"{member}/src" for member in MEMBERS]
     tests = [f"{member}/tests" for member in MEMBERS if any(Path(member, "tests").rglob("*.py"))]
-    # With bases of their own, the many modules called `conftest` are told apart by their folders.
-    env = {"MYPYPATH": os.pathsep.join([*sources, "tests", "tests/benchmarks", "docs", "plugins/testing/tests"])}
-    session.run("mypy", "--explicit-package-bases", *sources, *tests, "tests", "docs", "noxfile.py", env=env)
+
+    def check(*paths: str, bases: tuple[str, ...] = ()) -> None:
+        # With bases of their own, the many modules called `conftest` are told apart by their folders.
+        env = {"MYPYPATH": os.pathsep.join([*sources, "tests", "docs", *bases])}
+        session.run("mypy", "--explicit-package-bases", *paths, env=env)
+
+    together = [folder for folder in tests if folder not in BARE]
+    check(*sources, *together, "tests", "docs", "noxfile.py", *(f"--exclude=^{folder}/" for folder in BARE))
+    for folder in BARE:
+        check(folder, bases=(folder,))
 
 
 @nox.session(python=PYTHONS)
