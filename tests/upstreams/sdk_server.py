@@ -117,7 +117,7 @@ async def slow() -> str:
 @mcp.tool()
 async def touch(ctx: Context) -> str:
     """Change the resource and the list of tools."""
-    await ctx.notify_resource_updated("test://a")
+    await ctx.notify_resource_updated("test://b")
     mcp.add_tool(late, name="late")
     await ctx.notify_tools_changed()
     return "touched"
@@ -128,7 +128,7 @@ def late() -> str:
     return "late"
 
 
-@mcp.resource("test://a")
+@mcp.resource("test://b")
 def a() -> str:
     """A resource."""
     return "A"

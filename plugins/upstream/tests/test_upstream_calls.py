@@ -238,9 +238,9 @@ async def test_legacy_upstream_tells_of_a_new_tool(upstreams: Upstreams) -> None
 async def test_modern_upstream_tells_of_changes(upstreams: Upstreams, http_server: Callable[..., HTTPServer]) -> None:
     """A modern upstream's changes come through `subscriptions/listen`: lists always, resources when watched."""
     one = await upstreams.one(url=http_server().url)
-    await one.provider.subscribe("test://a")
+    await one.provider.subscribe("test://b")
     await Client(MODERN).tool(one.provider, "touch")
-    await one.events.wait(ResourceChanged("test://a"))
+    await one.events.wait(ResourceChanged("test://b"))
     await one.events.wait(ListChanged(Kind.TOOLS))
     assert "late" in await names(one.provider, Kind.TOOLS)
 

@@ -28,6 +28,8 @@ MAX_NEWS = 1024
 """Notifications of one request that wait for a slow client; more are dropped."""
 SLOW_CLIENT = 10.0
 """Seconds after which a client that does not read loses a notification, so that its result is not held up."""
+_IN_MEMORY = "direct"
+"""The SDK's transport between objects of one process: it carries progress without a token."""
 _PROGRESS_KEYS = frozenset({"progressToken", "progress", "total", "message"})
 _tokens = count(1)
 
@@ -52,6 +54,7 @@ class Exchange:
         self.level = level
         self.ask: Asker | None = None
         self._token: str | int | None = None
+        self._wants_progress = False
         self.token: str | None = None
         self._news: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._idle: anyio.Event | None = None
@@ -79,7 +82,8 @@ class Exchange:
         self._held = False
         token = call.meta.get("progressToken")
         self._token = token if isinstance(token, str | int) and not isinstance(token, bool) else None
-        if self._token is not None and self.token is None:
+        self._wants_progress = self._token is not None or call.dispatch.transport.kind == _IN_MEMORY
+        if self._wants_progress and self.token is None:
             self.token = f"plughost-{next(_tokens)}"
         if self.modern:
             wanted = call.meta.get(LOG_LEVEL_META_KEY)
@@ -130,9 +134,9 @@ class Exchange:
         call = self.call
         assert call is not None
         if method == "notifications/progress":
-            if self._token is None:
+            if not self._wants_progress:
                 return
-            if _PROGRESS_KEYS.issuperset(params):
+            if self._token is None or _PROGRESS_KEYS.issuperset(params):
                 await call.dispatch.progress(params["progress"], params.get("total"), params.get("message"))
             else:
                 await call.dispatch.notify(method, {**params, "progressToken": self._token})

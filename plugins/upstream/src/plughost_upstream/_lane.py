@@ -60,6 +60,8 @@ class Lane:
             Connector(upstream, guard, "legacy", changed=self._stirred, on_change=_deaf, on_ready=self._set_level)
             for _ in range(1, upstream.table.sessions)
         ]
+        self._waiting = self._connectors[1:]
+        """Started only where there are sessions: a modern HTTP upstream has none."""
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -104,11 +106,9 @@ class Lane:
         await self._set_level(session)
         await self.listings.fetch_all(session, self.upstream.connect_timeout)
         await self.watches.attach(session)
-        if not session.modern and len(self._connectors) > 1 and self._tasks is not None:
-            for connector in self._connectors[1:]:
-                if not connector.tried.is_set():
-                    connector.tried.set()
-                    self._tasks.start_soon(connector.run, self._tasks)
+        if not session.modern and self._tasks is not None:
+            while self._waiting:
+                self._tasks.start_soon(self._waiting.pop().run, self._tasks)
 
     def _stirred(self) -> None:
         self._news.set()

@@ -14,7 +14,6 @@ from mcp.server.connection import Connection
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 from mcp_types.methods import INPUT_REQUIRED_METHODS
-from mcp_types.version import LATEST_MODERN_VERSION
 from opentelemetry import metrics
 from plughost import (
     Call,
@@ -40,7 +39,7 @@ from plughost_upstream._parking import ParkingLot
 from plughost_upstream._questions import AskDirectly, may_be_asked
 from plughost_upstream._seal import Seal
 from plughost_upstream._session import NotTakenError, Session
-from plughost_upstream._shape import is_modern, shape_capabilities
+from plughost_upstream._shape import has_extensions, is_modern, shape_capabilities
 from plughost_upstream._stdio import find_program
 
 logger = logging.getLogger("plughost.upstream")
@@ -185,8 +184,8 @@ class UpstreamProvider:
     def serves(self, method: str) -> bool:
         """An upstream does not say which methods its extensions have; without any it has none."""
         del method
-        agreed = self.capabilities(LATEST_MODERN_VERSION)
-        return bool(agreed.get("extensions") or agreed.get("experimental"))
+        session = self._first.first.session
+        return self._up and session is not None and has_extensions(session.agreed.capabilities)
 
     def describe(self) -> dict[str, Any]:
         """What runs, as JSON."""
@@ -239,7 +238,8 @@ class UpstreamProvider:
             self._legacy.watches.want(*self._first.watches.uris)
             self._legacy.start(self._tasks)
         lane = self._legacy
-        await lane.first.tried.wait()
+        with anyio.move_on_after(self.upstream.start_timeout):
+            await lane.first.tried.wait()
         if lane.first.live is None and lane.first.refused:
             self._one_era, self._legacy = True, None
             lane.stop()

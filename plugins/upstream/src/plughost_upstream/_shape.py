@@ -117,3 +117,8 @@ def shape_capabilities(capabilities: Mapping[str, Any], *, source: str, version:
     if is_modern(source) == is_modern(version):
         return capabilities
     return {key: value for key, value in capabilities.items() if key in _SHARED_CAPABILITIES}
+
+
+def has_extensions(capabilities: Mapping[str, Any]) -> bool:
+    """Whether an upstream declares anything beyond what all revisions have."""
+    return any(value for key, value in capabilities.items() if key == "experimental" or key not in _SHARED_CAPABILITIES)
