@@ -44,6 +44,11 @@ RETRYABLE = frozenset(
 """Codes that say "not now": the same call may succeed later."""
 
 
+def with_remedy(problem: str, remedy: str) -> str:
+    """A problem and what to do about it, as two sentences."""
+    return f"{problem}{'' if problem.endswith('?') else '.'} {remedy}" if remedy else problem
+
+
 class PlughostError(Exception):
     """Base of what the host raises to operators and plugin authors."""
 
@@ -80,7 +85,7 @@ class PluginError(PlughostError):
         self.problem = problem
         self.remedy = remedy
         text = f"plugin {name!r}{f' ({origin})' if origin else ''}: {problem}"
-        super().__init__(f"{text}. {remedy}" if remedy else text)
+        super().__init__(with_remedy(text, remedy))
 
 
 class ProviderError(PlughostError):
@@ -90,7 +95,7 @@ class ProviderError(PlughostError):
         self.name = name
         self.problem = problem
         text = f"provider {name!r}: {problem}"
-        super().__init__(f"{text}. {remedy}" if remedy else text)
+        super().__init__(with_remedy(text, remedy))
 
 
 class ControlError(PlughostError):

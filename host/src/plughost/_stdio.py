@@ -57,8 +57,8 @@ class Wire:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[tuple[Any, Any]]:
-        if any(stat.S_ISREG(os.fstat(fd).st_mode) for fd in (self.stdin, self.stdout)):
-            self.release()  # redirected from or to a file, which an event loop cannot wait for
+        if not all(_can_be_waited_for(fd) for fd in (self.stdin, self.stdout)):
+            self.release()
             async with stdio_server() as streams:
                 yield streams
             return
@@ -75,6 +75,12 @@ class Wire:
         finally:
             incoming.close()
             outgoing.close()
+
+
+def _can_be_waited_for(fd: int) -> bool:
+    """Whether an event loop can wait for it; for a file or /dev/null it cannot."""
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
 
 
 class _Lines:
