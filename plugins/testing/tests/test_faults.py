@@ -190,6 +190,7 @@ class TestFaulty:
 
 def test_engine_needs_no_pytest() -> None:
     """The module can be taken into a plugin: it imports neither pytest nor the rest of the kit."""
-    look = "import sys, plughost_testing.faults; print(*(name for name in sys.modules if 'test' in name))"
+    look = "import sys, plughost_testing.faults; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert set(found.stdout.split()) == {"plughost_testing", "plughost_testing.faults"}
+    loaded = {name for name in found.stdout.split() if name.startswith(("plughost_testing", "pytest", "_pytest"))}
+    assert loaded == {"plughost_testing", "plughost_testing.faults"}
