@@ -42,14 +42,14 @@ def serve(path: Path, *, stdio: bool = False, watch: bool = False, workers: int 
     _configure_logging(config, trace=trace)
     if wire is not None:
         return anyio.run(_Serving(config, watch=watch, trace=trace).run, partial(_speak, wire))
-    listener = bind(config)
-    if workers == 1:
-        return anyio.run(_Serving(config, watch=watch, trace=trace).run, partial(_listen, listener))
-    _check_shareable(config)
-    create_host(config).check()
-    options = [name for name, given in (("--watch", watch), ("--trace-plugins", trace)) if given]
-    command = [sys.executable, "-m", "plughost", "serve", "--config", str(path), *options]
-    return anyio.run(_supervise, command, listener, workers)
+    with bind(config) as listener:
+        if workers == 1:
+            return anyio.run(_Serving(config, watch=watch, trace=trace).run, partial(_listen, listener))
+        _check_shareable(config)
+        create_host(config).check()
+        options = [name for name, given in (("--watch", watch), ("--trace-plugins", trace)) if given]
+        command = [sys.executable, "-m", "plughost", "serve", "--config", str(path), *options]
+        return anyio.run(_supervise, command, listener, workers)
 
 
 def run_command(command: list[str], *, plugins: list[str], http: bool) -> int:
@@ -257,6 +257,7 @@ async def _listen(listener: socket.socket, serving: _Serving) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(leave)
+        listener.listen()  # from here on nobody is refused: who comes early waits
         address = f"{settings.listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
         logger.info("%s serves http://%s%s", settings.name, address, settings.path)
         await server.serve(sockets=[listener])
@@ -269,6 +270,8 @@ async def _speak(wire: Wire, serving: _Serving) -> None:
 
         async def leave() -> None:
             await serving.leave()
+            wire.end()  # what has been answered is still being written
+            await anyio.sleep(GRACE)
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(leave)

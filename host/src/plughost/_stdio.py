@@ -37,10 +37,16 @@ class Wire:
     def __init__(self) -> None:
         sys.stdout.flush()
         self.stdin, self.stdout = os.dup(0), os.dup(1)
+        self._incoming: asyncio.ReadTransport | None = None
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(2, 1)
         os.close(null)
+
+    def end(self) -> None:
+        """Read no more, as if the client had closed its end."""
+        if self._incoming is not None:
+            self._incoming.close()
 
     def release(self) -> None:
         """Put the descriptors back."""
@@ -67,6 +73,7 @@ class Wire:
         source = os.fdopen(self.stdin, "rb", closefd=False)
         sink = os.fdopen(self.stdout, "wb", closefd=False)
         incoming, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
+        self._incoming = incoming
         outgoing, flow = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sink)
         try:
             writer = asyncio.StreamWriter(outgoing, flow, None, loop)
