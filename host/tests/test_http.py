@@ -241,7 +241,7 @@ async def test_the_standing_stream_of_a_session_hears_of_changes() -> None:
 
 
 async def test_a_broken_stream_is_resumed_where_it_broke() -> None:
-    """A legacy client that lost its connection gets the rest by the id of the last event it saw, as often as it asks."""
+    """A legacy client that lost its connection gets the rest by the id of the last event it saw, and again."""
     held = Held()
     async with create_host({}, providers={"held": held.server}) as host:
         session = LegacySession(host.app)
