@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from plughost_testing._clock import VirtualClock
 
 if TYPE_CHECKING:
     from plughost_testing._fixtures import ClientFactory, HostFactory, LiveHostFactory
+    from plughost_testing.services import Stack
 
 SEEDS_MARKER = "seeds(n): run the test n times, the order of concurrent tasks drawn from a different seed each time"
 
@@ -124,3 +125,21 @@ async def client(request: pytest.FixtureRequest, live_host: LiveHostFactory) -> 
     del live_host  # asked for, so that clients leave before what they are connected to
     async with holding() as holder:
         yield ClientFactory(holder, request.param)
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    """Starts real processes (`stack.start(Redis())`) that are stopped, with their data, at the end of the test."""
+    from plughost_testing.services import Stack  # noqa: PLC0415 - see the module's docstring
+
+    with Stack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def session_stack() -> Iterator[Stack]:
+    """As `stack`, until the end of the session."""
+    from plughost_testing.services import Stack  # noqa: PLC0415 - see the module's docstring
+
+    with Stack() as stack:
+        yield stack
