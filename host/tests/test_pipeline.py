@@ -12,6 +12,9 @@ from asgi_wire import LegacySession, post, request
 from asgi_wire import call as call_tool
 from doubles import Around, StubProvider, host_of, text
 from mcp import Client
+from mcp.client._memory import InMemoryTransport
+from mcp.shared.message import SessionMessage
+from mcp_types import INVALID_PARAMS, JSONRPCError, JSONRPCRequest
 from plughost import (
     Call,
     CallNext,
@@ -428,14 +431,16 @@ async def test_a_cached_answer_waits_for_the_handshake() -> None:
     async def cached(call: Call, call_next: CallNext) -> Result:
         return text("cached")
 
+    message = JSONRPCRequest(jsonrpc="2.0", id=1, method="tools/call", params={"name": "t"})
     async with (
         hosting(Around("cache", Phase.REUSE, handler=cached)) as host,
-        Client(host.front, mode="legacy") as client,
+        InMemoryTransport(host.front) as (read, write),
     ):
-        del client
-        session = LegacySession(host.app)
-        response = await session.post({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t"}})
-    assert response.status == 400
+        await write.send(SessionMessage(message))
+        answer = await read.receive()
+    assert isinstance(answer, SessionMessage)
+    assert isinstance(answer.message, JSONRPCError)
+    assert answer.message.error.code == INVALID_PARAMS
 
 
 # -- tracing -----------------------------------------------------------------------------------------------------------
