@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from mcp import Client
+from plughost_testing import HostFactory
 from plughost_testing.services import HostProcess, PostgreSQL, Program, Prometheus, Redis, Service, ServiceError, Stack
 from plughost_testing.services.service import wait_until
 
@@ -104,6 +105,13 @@ async def test_host_and_upstream(stack: Stack, tmp_path: Path) -> None:
     host.restart()
     async with Client(host.url) as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["new_add"]
+
+
+@pytest.mark.anyio
+async def test_services_are_no_leak(stack: Stack, host: HostFactory) -> None:
+    """A process of a stack that outlives a host is the stack's to stop, and no leak of the test."""
+    await host()
+    stack.start(Redis())
 
 
 def test_nothing_is_left() -> None:

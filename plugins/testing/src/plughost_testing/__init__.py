@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plughost_testing._backends import Backend, on_backends
     from plughost_testing._call import Line, make_call
     from plughost_testing._client import MockClient
     from plughost_testing._clock import DeadlockError, VirtualClock, VirtualLoop, run
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from plughost_testing._subject import Stage, Subject
 
 _HOME = {
+    "_backends": "Backend on_backends",
     "_call": "Line make_call",
     "_client": "MockClient",
     "_clock": "DeadlockError VirtualClock VirtualLoop run",
@@ -60,6 +62,7 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 __all__ = [
+    "Backend",
     "ClientFactory",
     "DeadlockError",
     "Hang",
@@ -89,6 +92,7 @@ __all__ = [
     "holding",
     "make_call",
     "make_host",
+    "on_backends",
     "prompt",
     "resource",
     "run",

@@ -18,6 +18,7 @@ import anyio.to_thread
 import psutil
 
 from plughost_testing._clock import VirtualLoop
+from plughost_testing.services.service import Service
 
 PATIENCE = 1.0
 """Real seconds that what is on its way out gets."""
@@ -104,12 +105,15 @@ def _threads() -> dict[Any, str]:
 
 def _children() -> dict[Any, str]:
     found = {}
-    for child in psutil.Process().children(recursive=True):
+    for child in psutil.Process().children():
+        if child.pid in Service.looked_after:
+            continue
         try:
-            command = " ".join(child.cmdline()) or child.name()
+            for each in (child, *child.children(recursive=True)):
+                command = " ".join(each.cmdline()) or each.name()
+                found[each] = f"child process {each.pid}: {command} ({each.status()})"
         except psutil.Error:
             continue  # it ended meanwhile
-        found[child] = f"child process {child.pid}: {command} ({child.status()})"
     return found
 
 

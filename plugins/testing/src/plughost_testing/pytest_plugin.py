@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from plughost_testing._clock import VirtualClock
 
 if TYPE_CHECKING:
+    from plughost_testing._backends import Backend
     from plughost_testing._fixtures import ClientFactory, HostFactory, LiveHostFactory
-    from plughost_testing.services import Stack
+    from plughost_testing.services import PostgreSQL, Redis, Stack
 
 SEEDS_MARKER = "seeds(n): run the test n times, the order of concurrent tasks drawn from a different seed each time"
+BACKENDS_MARKER = "backends(name, ...): run the test once on each of these backends; `on_backends` makes it"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,21 +31,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Called once, after the options are known."""
     config.addinivalue_line("markers", SEEDS_MARKER)
+    config.addinivalue_line("markers", BACKENDS_MARKER)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Called for each test function; `seeds` multiplies it."""
+    """Called for each test function; `seeds` and `backends` multiply it."""
     marker = metafunc.definition.get_closest_marker("seeds")
-    if marker is None:
-        return
-    if "seed" not in metafunc.fixturenames:
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid} is marked with seeds({marker.args[0]}), but runs on no virtual clock; "
-            "let anyio_backend return virtual_clock.backend"
-        )
-    only = metafunc.config.getoption("--plughost-seed")
-    seeds = range(*marker.args) if only is None else [only]
-    metafunc.parametrize("seed", seeds, indirect=True, ids=[f"seed={seed}" for seed in seeds])
+    if marker is not None:
+        _demand(metafunc, "seed", "runs on no virtual clock; let anyio_backend return virtual_clock.backend")
+        only = metafunc.config.getoption("--plughost-seed")
+        seeds = range(*marker.args) if only is None else [only]
+        metafunc.parametrize("seed", seeds, indirect=True, ids=[f"seed={seed}" for seed in seeds])
+    marker = metafunc.definition.get_closest_marker("backends")
+    if marker is not None:
+        _demand(metafunc, "backend", "does not take the fixture `backend`, which says where it is")
+        metafunc.parametrize("backend", marker.args, indirect=True)
+
+
+def _demand(metafunc: pytest.Metafunc, fixture: str, remedy: str) -> None:
+    if fixture not in metafunc.fixturenames:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid} is to run several times, but {remedy}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -143,3 +151,37 @@ def session_stack() -> Iterator[Stack]:
 
     with Stack() as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def backend_redis(session_stack: Stack) -> Redis:
+    """The Redis server that all tests of the session share through `backend`."""
+    from plughost_testing.services import Redis  # noqa: PLC0415 - see the module's docstring
+
+    return session_stack.start(Redis())
+
+
+@pytest.fixture(scope="session")
+def backend_postgresql(session_stack: Stack) -> PostgreSQL:
+    """The PostgreSQL server that all tests of the session share through `backend`."""
+    from plughost_testing.services import PostgreSQL  # noqa: PLC0415 - see the module's docstring
+
+    return session_stack.start(PostgreSQL())
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    """Where a plugin keeps its state in this run, as the marker `backends` says. What a test breaks is mended."""
+    from plughost_testing._backends import make_backend  # noqa: PLC0415 - see the module's docstring
+
+    def server(name: str) -> Any:
+        return request.getfixturevalue(f"backend_{name}")
+
+    backend = make_backend(
+        getattr(request, "param", "memory"), tmp_path, partial(server, "redis"), partial(server, "postgresql")
+    )
+    yield backend
+    if backend.service is not None:
+        backend.service.thaw()
+        if not backend.service.running:
+            backend.service.restart()

@@ -57,6 +57,8 @@ class Service:
     user: ClassVar[str | None] = None
     """The user to run as when the tests run as root."""
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    looked_after: ClassVar[set[int]] = set()
+    """The process ids of all services that run: somebody stops them, so they are no leaks."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -108,6 +110,7 @@ class Service:
                 extra_groups=self._other_groups,
             )
         process = self.process
+        self.looked_after.add(process.pid)
         if not wait_until(lambda: process.poll() is not None or self.ready(), START_LIMIT):
             self.kill()
             raise ServiceError(f"{self!r} is not ready after {START_LIMIT:.0f} s: {self.output()}")
@@ -130,7 +133,7 @@ class Service:
         except subprocess.TimeoutExpired:
             self.kill()
             raise ServiceError(f"{self!r} did not stop in {STOP_LIMIT:.0f} s: {self.output()}") from None
-        self.process = None
+        self._forget()
 
     def kill(self) -> None:
         """End it and its children at once, as a crash does."""
@@ -139,7 +142,7 @@ class Service:
                 each.kill()
         if self.process is not None:
             self.process.wait()
-            self.process = None
+            self._forget()
 
     def freeze(self) -> None:
         """Let it hang: it keeps its connections and accepts new ones, and answers nothing."""
@@ -215,6 +218,11 @@ class Service:
     @property
     def _other_groups(self) -> list[str] | None:
         return None if self._other_user is None else []
+
+    def _forget(self) -> None:
+        if self.process is not None:
+            self.looked_after.discard(self.process.pid)
+            self.process = None
 
     def _family(self) -> list[psutil.Process]:
         """The process and its children, parents first."""
