@@ -143,7 +143,7 @@ def test_unknown_plugin(tmp_path: Path) -> None:
     with pytest.raises(PluginError) as caught:
         resolve("mine", PluginTable(plugin="limit"), sources, tmp_path)
     assert str(caught.value) == (
-        "plugin 'mine': no installed distribution has a plugin 'limit'; did you mean 'limits'?. "
+        "plugin 'mine': no installed distribution has a plugin 'limit'; did you mean 'limits'? "
         "Installed plugins: limits"
     )
 

@@ -93,7 +93,7 @@ class Catalog:
             elif what == "resource":
                 remedy = "A URI cannot be prefixed: let one of them not offer it"
             self.conflicts.append(ProviderError(loser.provider, problem, remedy=remedy))
-        if kind is Kind.TOOLS and self.providers[route.provider].prefix and not TOOL_NAME.match(public):
+        if not _valid(self.providers[route.provider], kind, public):
             remedy = "Shorten the prefix; names are up to 64 letters, digits, '_', '.' and '-'"
             self.conflicts.append(ProviderError(route.provider, f"tool name {public!r} is not valid", remedy=remedy))
             return
@@ -202,6 +202,11 @@ class Catalog:
         return f"<Catalog of {len(self.providers)} providers: {counts}>"
 
 
+def _valid(provider: Provider, kind: Kind, public: str) -> bool:
+    """Whether the prefix leaves a tool's name one that clients accept."""
+    return kind is not Kind.TOOLS or not provider.prefix or TOOL_NAME.match(public) is not None
+
+
 async def _ask(provider: Provider, listings: dict[tuple[str, Kind], Listing]) -> None:
     """Every list of one provider. One that fails or hangs costs nobody else anything (G5)."""
     try:
@@ -253,7 +258,7 @@ def merge(
             public = public_entry(provider, kind, entry)
             name = str(public.get(kind.key))
             route = routes.get(name)
-            if route is None or route.provider == provider.name:
+            if (route is None or route.provider == provider.name) and _valid(provider, kind, name):
                 seen.setdefault(name, public)
     keys = list(seen)
     start = 0

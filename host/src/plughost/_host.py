@@ -254,6 +254,8 @@ class Host:
         def wanted() -> tuple[HostConfig, Objects]:
             if name not in self.instances:
                 raise PluginError(name, f"is not registered{did_you_mean(name, self.instances)}")
+            if name in self.config.instances.keys() - self.config.plugins.keys():
+                raise PluginError(name, "serves providers with command or url", remedy="Take those out first")
             plugins = {key: table for key, table in self.config.plugins.items() if key != name}
             objects = [(plugin, table) for plugin, table in self._objects if plugin.name != name]
             return self.config.model_copy(update={"plugins": plugins}), objects

@@ -79,6 +79,8 @@ class ModernEntry:
         parts = bytearray(body)
         while message.get("more_body", False):
             message = await receive()
+            if message["type"] != "http.request":
+                return b""  # the client left in the middle: whatever it sent is no request
             parts += message.get("body", b"")
             if len(parts) > self._max_body:
                 return None
