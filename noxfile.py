@@ -26,7 +26,7 @@ TEST_KIT = "./plugins/testing"
 """What the tests of plugins use."""
 BARE = ("plugins/testing/tests", "tests/benchmarks")
 """Folders whose modules import one another by their bare names."""
-FAST = "not real and not conformance"
+FAST = "not real and not conformance and not services"
 
 
 def distribution(member: str) -> str:
@@ -110,6 +110,13 @@ def real(session: nox.Session) -> None:
     """Against servers and clients that others wrote, installed from the registries."""
     sync(session, "dev")
     session.run("pytest", "-m", "real", *session.posargs)
+
+
+@nox.session
+def services(session: nox.Session) -> None:
+    """Against the servers that plugins keep their state in: needs redis-server, postgresql and prometheus."""
+    sync(session, "dev")
+    session.run("pytest", "-m", "services", *session.posargs)
 
 
 @nox.session

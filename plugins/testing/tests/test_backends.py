@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import ClassVar
 
 import pytest
 from plughost import MCPPlugin
@@ -13,31 +12,35 @@ from plughost_testing.services import PostgreSQL, Redis
 ALL = ("memory", "sqlite", "redis", "postgresql")
 
 
-class Keeper(MCPPlugin):
-    backends: ClassVar = ("memory", "redis")
+@on_backends(*ALL)
+def test_runs_on_each(backend: Backend) -> None:
+    """The fixture gives the URL of each backend in turn, and the process behind it."""
+    scheme = {"memory": "memory://", "sqlite": "sqlite:////", "redis": "redis://", "postgresql": "postgresql://"}
+    assert backend.url.startswith(scheme[backend.name])
+    kinds = {"redis": Redis, "postgresql": PostgreSQL}
+    assert isinstance(backend.service, kinds.get(backend.name, type(None)))
 
 
-class TestMatrix:
-    seen: ClassVar[list[str]] = []
+MATRIX = """
+    from plughost import MCPPlugin
+    from plughost_testing import on_backends
 
-    @on_backends(*ALL)
-    def test_runs_on_each(self, backend: Backend) -> None:
-        """The fixture gives the URL of each backend in turn, and the process behind it."""
-        self.seen.append(backend.name)
-        scheme = {"memory": "memory://", "sqlite": "sqlite:////", "redis": "redis://", "postgresql": "postgresql://"}
-        assert backend.url.startswith(scheme[backend.name])
-        kinds = {"redis": Redis, "postgresql": PostgreSQL}
-        assert isinstance(backend.service, kinds.get(backend.name, type(None)))
+    class Keeper(MCPPlugin):
+        backends = ("memory", "sqlite", "redis", "postgresql")
 
     @on_backends(Keeper)
-    def test_runs_as_declared(self, backend: Backend) -> None:
-        """A plugin class stands for the backends that it declares."""
-        assert backend.name in Keeper.backends
-        self.seen.append(f"declared {backend.name}")
+    def test_keeps(backend):
+        assert backend.name in backend.url
+"""
 
-    def test_has_run(self) -> None:
-        """Each ran once, in the order given."""
-        assert self.seen == [*ALL, "declared memory", "declared redis"]
+
+def test_runs_as_declared(pytester: pytest.Pytester) -> None:
+    """A plugin class stands for the backends it declares; those that need a server can be left out by a marker."""
+    pytester.makepyfile(MATRIX)
+    found = pytester.runpytest("-p", "no:cacheprovider", "--collect-only", "-q").outlines
+    assert [line.partition("::")[2] for line in found[:4]] == [f"test_keeps[{name}]" for name in ALL]
+    without = pytester.runpytest("-p", "no:cacheprovider", "-m", "not services")
+    without.assert_outcomes(passed=2, deselected=2)
 
 
 def test_is_memory_unless_marked(backend: Backend) -> None:

@@ -32,6 +32,7 @@ def redis(stack: Stack) -> Redis:
     return stack.start(Redis())
 
 
+@pytest.mark.services
 class TestRedis:
     def test_answers(self, redis: Redis) -> None:
         """It listens on a port of its own."""
@@ -64,6 +65,7 @@ class TestRedis:
             redis.ask("NOSUCH")
 
 
+@pytest.mark.services
 def test_postgresql(stack: Stack) -> None:
     """It runs, also for root, has databases to give away, and keeps its data through a crash."""
     server = stack.start(PostgreSQL())
@@ -79,6 +81,7 @@ def test_postgresql(stack: Stack) -> None:
         server.query("SELEKT")
 
 
+@pytest.mark.services
 def test_prometheus(stack: Stack) -> None:
     """It scrapes its targets, and answers queries."""
     first = stack.start(Prometheus())
@@ -107,6 +110,7 @@ async def test_host_and_upstream(stack: Stack, tmp_path: Path) -> None:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["new_add"]
 
 
+@pytest.mark.services
 @pytest.mark.anyio
 async def test_services_are_no_leak(stack: Stack, host: HostFactory) -> None:
     """A process of a stack that outlives a host is the stack's to stop, and no leak of the test."""
@@ -114,6 +118,7 @@ async def test_services_are_no_leak(stack: Stack, host: HostFactory) -> None:
     stack.start(Redis())
 
 
+@pytest.mark.services
 def test_nothing_is_left() -> None:
     """After the stack neither processes nor folders are there, also when one was killed or frozen."""
     with Stack() as stack:

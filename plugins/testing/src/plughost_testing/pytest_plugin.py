@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SEEDS_MARKER = "seeds(n): run the test n times, the order of concurrent tasks drawn from a different seed each time"
 BACKENDS_MARKER = "backends(name, ...): run the test once on each of these backends; `on_backends` makes it"
+SERVICES_MARKER = "services: needs programs that pip does not install (redis-server, postgresql, prometheus)"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Called once, after the options are known."""
     config.addinivalue_line("markers", SEEDS_MARKER)
     config.addinivalue_line("markers", BACKENDS_MARKER)
+    config.addinivalue_line("markers", SERVICES_MARKER)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -45,7 +47,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("backends")
     if marker is not None:
         _demand(metafunc, "backend", "does not take the fixture `backend`, which says where it is")
-        metafunc.parametrize("backend", marker.args, indirect=True)
+        marks = {"redis": pytest.mark.services, "postgresql": pytest.mark.services}
+        names = [pytest.param(name, marks=marks.get(name, ())) for name in marker.args]
+        metafunc.parametrize("backend", names, indirect=True)
 
 
 def _demand(metafunc: pytest.Metafunc, fixture: str, remedy: str) -> None:
