@@ -32,7 +32,7 @@ class Line:
 
     message_metadata = None
 
-    def __init__(self, answer: Answer | None = None, token: object = None) -> None:
+    def __init__(self, answer: Answer | None = None, token: object = None, delay: float = 0.0) -> None:
         self.request_id = next(_ids)
         self.can_send_request = answer is not None
         self.transport = TransportContext(kind="test", can_send_request=self.can_send_request)
@@ -42,8 +42,10 @@ class Line:
         self.stirred = anyio.Event()
         self._answer = answer
         self._token = token
+        self._delay = delay
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> None:
+        await anyio.sleep(self._delay)
         self.heard.append((method, params))
         self.stirred.set()
 
@@ -82,6 +84,8 @@ class Client:
         self.capabilities = dict(capabilities or {})
         self.principal = principal
         self.answer = answer
+        self.delay = 0.0
+        """How long this client takes to read a notification."""
         self.line = Line()
         self._connection: Connection | None = None
         if version < MODERN:
@@ -108,7 +112,7 @@ class Client:
         if meta:
             body["_meta"] = meta
         answer = self.answer if self.version < MODERN else None
-        self.line = Line(answer, meta.get("progressToken"))
+        self.line = Line(answer, meta.get("progressToken"), self.delay)
         call = Call(method, body, connection=connection, dispatch=self.line)
         call.principal = self.principal
         return call

@@ -162,6 +162,15 @@ async def test_progress_reaches_its_client(upstreams: Upstreams, version: str) -
     assert {params["progressToken"] for client in clients for _, params in client.line.heard} == {"mine"}
 
 
+async def test_result_does_not_overtake_progress(upstreams: Upstreams) -> None:
+    """A client that reads slowly gets all progress before the result."""
+    one = await upstreams.one(command=LEGACY_STDIO)
+    client = Client(LEGACY)
+    client.delay = 0.1
+    await client.tool(one.provider, "progress", progressToken=1)
+    assert client.line.steps == [1, 2, 3]
+
+
 @pytest.mark.parametrize(("level", "expected"), [("error", ["error!"]), ("info", ["info!", "error!"]), (None, [])])
 async def test_modern_client_opts_into_logs(upstreams: Upstreams, level: str | None, expected: list[str]) -> None:
     """A modern client gets a legacy upstream's log messages from the level on that it asked for, or none."""

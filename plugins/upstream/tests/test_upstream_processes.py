@@ -49,6 +49,10 @@ def group_members(group: int) -> list[int]:
     return members
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def group_of(provider: object) -> int:
     result = await Client(LEGACY).tool(provider, "count")
     group: int = result["structuredContent"]["pid"]
@@ -56,8 +60,8 @@ async def group_of(provider: object) -> int:
 
 
 async def test_no_orphans_after_many_cycles(upstreams: Upstreams) -> None:
-    """Starting and stopping an upstream that has a child of its own leaves no process behind (L2)."""
-    before = descendants()
+    """Starting and stopping an upstream that has a child of its own leaves no process and no file open (L2)."""
+    before, files = descendants(), open_files()
     groups = []
     for _ in range(CYCLES):
         one = await upstreams.one(command=[*LEGACY_STDIO, "--brood"])
@@ -68,6 +72,7 @@ async def test_no_orphans_after_many_cycles(upstreams: Upstreams) -> None:
     assert len(set(groups)) == CYCLES
     assert [group for group in groups if group_members(group)] == []
     assert descendants() <= before
+    assert open_files() <= files + 3  # the event loop makes some of its own at the first child
 
 
 async def test_deaf_child_is_killed(upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Speaks to a Streamable HTTP server through the SDK's transport, so that one failed request fails alone."""
+"""The HTTP client of an upstream, beneath both ways of speaking to it: one failed request fails alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import httpx2
 from mcp.client.streamable_http import MCP_SESSION_ID, streamable_http_client
 
 from plughost_upstream._config import Upstream
+from plughost_upstream._direct import Direct
 from plughost_upstream._exchange import CURRENT
 
 GOODBYE = 2.0
@@ -109,10 +110,14 @@ class Client(httpx2.AsyncClient):
 
 
 class HTTPWire:
-    """An open connection to an HTTP upstream: `streams` are what the SDK's dispatcher takes."""
+    """An open connection to an HTTP upstream: `streams` are what the SDK's dispatcher takes.
 
-    def __init__(self, streams: tuple[Any, Any]) -> None:
+    A legacy upstream is spoken to through them, a modern one through `direct`.
+    """
+
+    def __init__(self, streams: tuple[Any, Any], direct: Direct) -> None:
         self.streams = streams
+        self.direct = direct
 
     def epitaph(self) -> str:
         """Why it ended: an HTTP connection does not end by itself."""
@@ -134,4 +139,4 @@ async def open_http(upstream: Upstream, lost: Callable[[str, bool], None]) -> As
             upstream.url, http_client=client, max_sse_event_size=upstream.table.max_message
         ) as streams,
     ):
-        yield HTTPWire(streams)
+        yield HTTPWire(streams, Direct(client, upstream.url, upstream.table.max_message))

@@ -26,7 +26,6 @@ from plughost import (
     ProviderListener,
     ProviderUp,
     Refusal,
-    ResourceChanged,
 )
 
 from plughost_upstream._bridge import Bridge
@@ -34,42 +33,34 @@ from plughost_upstream._config import Upstream
 from plughost_upstream._exchange import LEVELS, Exchange
 from plughost_upstream._guard import Guard
 from plughost_upstream._lane import Lane
+from plughost_upstream._lanes import Lanes
 from plughost_upstream._limit import Limit
 from plughost_upstream._parking import ParkingLot
 from plughost_upstream._questions import AskDirectly, may_be_asked
 from plughost_upstream._seal import Seal
 from plughost_upstream._session import NotTakenError, Session
-from plughost_upstream._shape import has_extensions, is_modern, shape_capabilities
+from plughost_upstream._shape import has_extensions, shape_capabilities
 from plughost_upstream._stdio import find_program
 
 logger = logging.getLogger("plughost.upstream")
 
 GRACE = 1.0
 """Seconds that a lost upstream has to come back before its names leave the catalog."""
-SAME_NEWS = 0.2
-"""Seconds within which both eras' sessions tell of the same change of a resource."""
 ATTEMPTS = 2
 _NOT_HANDED_ON = frozenset({"notifications/cancelled", "notifications/initialized", "notifications/progress"})
 _up = metrics.get_meter("plughost.upstream").create_gauge("plughost.upstream.up", description="1 if it serves, else 0.")
 
 
 class UpstreamProvider:
-    """Serves an upstream reached by stdio or Streamable HTTP.
-
-    The first lane speaks the newest revision that the upstream knows. If that is 2026-07-28, clients of earlier
-    revisions get a lane of their own era, opened when the first of them comes; if the upstream knows no earlier one,
-    they are bridged.
-    """
+    """Serves an upstream reached by stdio or Streamable HTTP."""
 
     def __init__(self, upstream: Upstream, guard: Guard) -> None:
         self.name = upstream.name
         self.prefix = upstream.prefix
         self.upstream = upstream
         self.stopped = False
-        self._guard = guard
-        self._first = self._lane(upstream.table.protocol)
-        self._legacy: Lane | None = None
-        self._one_era = upstream.table.protocol != "auto"
+        self._lanes = Lanes(upstream, guard, emit=self._tell, changed=self._stir)
+        self._first = self._lanes.first
         self._listener: ProviderListener = lambda _: None
         self._changed = anyio.Event()
         self._up = False
@@ -77,7 +68,6 @@ class UpstreamProvider:
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
         self._levels: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
-        self._told: dict[str, tuple[Lane, float]] = {}
         seal = Seal(self.name, upstream.state_keys, upstream.config.answer_timeout)
         self._lot = ParkingLot(
             seal, name=self.name, size=upstream.config.max_parked, lifetime=upstream.config.answer_timeout
@@ -97,7 +87,7 @@ class UpstreamProvider:
             find_program(self.upstream)
         async with AsyncExitStack() as stack:
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
-            self._first.start(self._tasks)
+            self._lanes.start(self._tasks)
             with anyio.move_on_after(self.upstream.start_timeout):
                 await self._first.first.tried.wait()
             self._stack = stack.pop_all()
@@ -115,24 +105,11 @@ class UpstreamProvider:
         await self._stack.aclose()
         self._set_up(False)
 
-    def _lane(self, era: Any) -> Lane:
-        def emit(event: ProviderEvent) -> None:
-            self._emit(lane, event)
-
-        lane = Lane(self.upstream, self._guard, era, emit=emit, changed=self._stir)
-        return lane
-
     def _stir(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
 
-    def _emit(self, lane: Lane, event: ProviderEvent) -> None:
-        if isinstance(event, ResourceChanged):
-            now = anyio.current_time()
-            other, when = self._told.get(event.uri, (lane, 0.0))
-            if other is not lane and now - when < SAME_NEWS:
-                return
-            self._told[event.uri] = (lane, now)
+    def _tell(self, event: ProviderEvent) -> None:
         self._listener(event)
 
     def _set_up(self, up: bool) -> None:  # noqa: FBT001 - the value itself
@@ -153,7 +130,7 @@ class UpstreamProvider:
                     self._listener(ProviderDown(self.problem))
             elif session is not self._announced:
                 self._announced = session
-                self._one_era = self.upstream.table.protocol != "auto"
+                self._lanes.reconsider()
                 if not self._up:
                     self._set_up(True)
                     self._listener(ProviderUp())
@@ -174,8 +151,7 @@ class UpstreamProvider:
         return session.agreed.instructions if self._up and session is not None else None
 
     def capabilities(self, protocol_version: str) -> Mapping[str, Any]:
-        own = self._legacy if self._legacy is not None and not is_modern(protocol_version) else self._first
-        session = own.first.live or self._first.first.session
+        session = self._lanes.known(protocol_version)
         if not self._up or session is None:
             return {}
         agreed = session.agreed
@@ -189,8 +165,7 @@ class UpstreamProvider:
 
     def describe(self) -> dict[str, Any]:
         """What runs, as JSON."""
-        lanes = [lane for lane in (self._first, self._legacy) if lane is not None]
-        sessions = [session for lane in lanes for session in lane.sessions]
+        sessions = [session for lane in self._lanes for session in lane.sessions]
         return {
             "name": self.name,
             "transport": "stdio" if self.upstream.command else "http",
@@ -203,9 +178,8 @@ class UpstreamProvider:
 
     def reconnect(self) -> None:
         """End every session and connect anew, without waiting for the next attempt."""
-        for lane in (self._first, self._legacy):
-            if lane is not None:
-                lane.renew("it was asked to reconnect")
+        for lane in self._lanes:
+            lane.renew("it was asked to reconnect")
 
     async def check(self) -> None:
         """Raise unless the upstream is connected.
@@ -223,27 +197,10 @@ class UpstreamProvider:
             return Listing()
         if call is None:
             return self._first.listings.get(kind, None)
-        lane = await self._lane_of(call)
+        lane = await self._lanes.of(call)
         if not lane.watches.told_of(kind):
             await lane.refetch(kind)
         return lane.listings.get(kind, call.protocol_version)
-
-    async def _lane_of(self, call: Call) -> Lane:
-        """The lane of the client's era, where the upstream speaks it; the first one otherwise."""
-        if self._one_era or not self._first.modern or is_modern(call.protocol_version):
-            return self._first
-        if self._legacy is None:
-            assert self._tasks is not None
-            self._legacy = self._lane("legacy")
-            self._legacy.watches.want(*self._first.watches.uris)
-            self._legacy.start(self._tasks)
-        lane = self._legacy
-        with anyio.move_on_after(self.upstream.start_timeout):
-            await lane.first.tried.wait()
-        if lane.first.live is None and lane.first.refused:
-            self._one_era, self._legacy = True, None
-            lane.stop()
-        return lane if lane.first.live is not None else self._first
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
@@ -268,7 +225,7 @@ class UpstreamProvider:
         lane = self._first
         with exchange.limit:
             for _ in range(ATTEMPTS):
-                lane = await self._lane_of(call)
+                lane = await self._lanes.of(call)
                 session = await lane.acquire(exchange)
                 try:
                     if call.method in ("resources/subscribe", "resources/unsubscribe"):
@@ -283,8 +240,8 @@ class UpstreamProvider:
     async def notify(self, call: Call) -> None:
         if call.method in _NOT_HANDED_ON:
             return
-        for lane in (self._first, self._legacy):
-            for session in lane.sessions if lane is not None else ():
+        for lane in self._lanes:
+            for session in lane.sessions:
                 if not (session.modern and (self.upstream.url or call.method == "notifications/roots/list_changed")):
                     await session.notify(call.method, call.params)
 
@@ -295,13 +252,13 @@ class UpstreamProvider:
         if level not in LEVELS:
             raise MCPError(INVALID_PARAMS, "Invalid request parameters", "")
         self._levels[call.connection] = str(level)
-        lane = await self._lane_of(call)
+        lane = await self._lanes.of(call)
         await lane.raise_level(str(level))
         return {}
 
     def _level_of(self, call: Call) -> str | None:
         """The level that a legacy client set; without one it gets what the upstream says by itself."""
-        raised = self._first.modern or (self._legacy or self._first).level is not None
+        raised = self._first.modern or any(lane.level is not None for lane in self._lanes)
         return self._levels.get(call.connection, "info" if raised else "debug")
 
     # -- subscriptions ------------------------------------------------------------------------------------------------
@@ -317,24 +274,21 @@ class UpstreamProvider:
         return {}
 
     async def subscribe(self, uri: str) -> None:
-        for lane in (self._first, self._legacy):
-            session = lane.first.live if lane is not None else None
-            try:
-                if lane is not None and session is not None:
+        for lane in self._lanes:
+            if (session := lane.first.live) is not None:
+                try:
                     await lane.watches.add(session, uri)
-            except (MCPError, NotTakenError) as error:
-                logger.warning("upstream %r cannot watch %r: %s", self.name, uri, error)
-            if lane is not None:
-                lane.watches.want(uri)
+                except (MCPError, NotTakenError) as error:
+                    logger.warning("upstream %r cannot watch %r: %s", self.name, uri, error)
+            lane.watches.want(uri)
 
     async def unsubscribe(self, uri: str) -> None:
-        self._told.pop(uri, None)
-        for lane in (self._first, self._legacy):
-            if lane is not None:
-                try:
-                    await lane.watches.remove(lane.first.live, uri)
-                except (MCPError, NotTakenError) as error:
-                    logger.debug("upstream %r cannot stop to watch %r: %s", self.name, uri, error)
+        self._lanes.forget(uri)
+        for lane in self._lanes:
+            try:
+                await lane.watches.remove(lane.first.live, uri)
+            except (MCPError, NotTakenError) as error:
+                logger.debug("upstream %r cannot stop to watch %r: %s", self.name, uri, error)
 
     def __repr__(self) -> str:
         return f"<UpstreamProvider {self.name!r}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -21,7 +22,7 @@ from plughost_upstream._config import Upstream
 from plughost_upstream._ear import Ear
 from plughost_upstream._envelope import headers, outgoing
 from plughost_upstream._exchange import CURRENT, Exchange
-from plughost_upstream._http import TRACE, Trace
+from plughost_upstream._http import TRACE, HTTPWire, Trace
 from plughost_upstream._limit import Limit
 from plughost_upstream._questions import check_askable
 from plughost_upstream._shape import is_modern
@@ -83,6 +84,7 @@ class Session:
         self.last_heard = anyio.current_time()
         self._idle = anyio.Event()
         self._wire = wire
+        self._direct = wire.direct if isinstance(wire, HTTPWire) else None
         incoming, outgoing_stream = wire.streams
         self._ear = Ear(incoming, self._ended)
         self._dispatcher: JSONRPCDispatcher = JSONRPCDispatcher(self._ear, outgoing_stream)
@@ -144,11 +146,7 @@ class Session:
         if not self.live:
             raise NotTakenError(self.reason)
         body = outgoing(exchange, params, version=self.agreed.version, identity=self.identity)
-        options: CallOptions = {"headers": headers(method, body, self.agreed.version, schema)}
-        if request_id:
-            options["request_id"] = request_id
-        if method in _NEVER_CANCELLED:
-            options["cancel_on_abandon"] = False
+        stamp = headers(method, body, self.agreed.version, schema)
         trace = Trace()
         tokens = CURRENT.set(exchange), TRACE.set(trace)
         counted = exchange.call is not None
@@ -156,7 +154,11 @@ class Session:
             self.calls[id(exchange)] = exchange
             self._by_token[exchange.token] = exchange
         try:
-            result = await self._dispatcher.send_raw_request(method, body, options)
+            if self._direct is not None and self.modern:
+                heard = partial(self._heard, origin=exchange)
+                result = await self._direct.request(method, body, stamp, heard, request_id=request_id)
+            else:
+                result = await self._dispatch(method, body, stamp, request_id)
             self.last_heard = anyio.current_time()
         except MCPError as error:
             raise self._explained(error, trace) from None
@@ -167,6 +169,16 @@ class Session:
                 self._done(exchange)
         await exchange.settle()
         return result
+
+    async def _dispatch(
+        self, method: str, body: Mapping[str, Any], stamp: dict[str, str], request_id: str
+    ) -> dict[str, Any]:
+        options: CallOptions = {"headers": stamp}
+        if request_id:
+            options["request_id"] = request_id
+        if method in _NEVER_CANCELLED:
+            options["cancel_on_abandon"] = False
+        return await self._dispatcher.send_raw_request(method, body, options)
 
     def _done(self, exchange: Exchange) -> None:
         self.calls.pop(id(exchange), None)
@@ -223,7 +235,7 @@ class Session:
 
     # -- from the upstream --------------------------------------------------------------------------------------------
 
-    def _heard(self, method: str, params: Mapping[str, Any] | None) -> bool:
+    def _heard(self, method: str, params: Mapping[str, Any] | None, origin: Exchange | None = None) -> bool:
         """Route a notification, in the order of arrival. Always consumed: nothing else listens."""
         params = params or {}
         self.last_heard = anyio.current_time()
@@ -234,7 +246,7 @@ class Session:
             if isinstance(token, str) and (asker := self._by_token.get(token)) is not None:
                 asker.hear(method, params, self.tasks.start_soon)
         elif method != "notifications/cancelled":
-            listener = self._origin() or self._only_client()
+            listener = origin or self._origin() or self._only_client()
             if listener is not None and listener.call is not None:
                 listener.hear(method, params, self.tasks.start_soon)
             elif method == "notifications/message":
