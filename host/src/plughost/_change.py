@@ -60,9 +60,7 @@ class Change:
             await self._register_new()
             providers = self._providers()
             self._check_matches(providers)
-            for provider in providers:
-                if await self.host.start_provider(provider):
-                    self._started.append(provider)
+            await self._start_all(providers)
             instances = self.instances.values()
             layers = [layer for item in instances for layer in item.layers(self.host.publish)]
             self.http = HTTPStack(instances, self.host.app.endpoint, self.host.settings.path)
@@ -210,6 +208,23 @@ class Change:
             raise PluginError(UPSTREAM, f"is disabled, but provider {missing[0]!r} needs it", remedy=remedy)
         rank = {name: position for position, name in enumerate((*self.config.providers, *self.host.given))}
         return sorted(found.values(), key=lambda provider: rank.get(provider.name, len(rank)))
+
+    async def _start_all(self, providers: Sequence[Provider]) -> None:
+        """Start what does not run yet, all at once: upstreams that are slow to connect must not add up."""
+        failures: list[Exception] = []
+
+        async def start(provider: Provider) -> None:
+            try:
+                if await self.host.start_provider(provider):
+                    self._started.append(provider)
+            except Exception as error:  # noqa: BLE001 - raised below, when the others have settled
+                failures.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for provider in providers:
+                tasks.start_soon(start, provider)
+        if failures:
+            raise failures[0]
 
     def _check_matches(self, providers: Sequence[Provider]) -> None:
         known = [provider.name for provider in providers]
