@@ -202,6 +202,32 @@ def test_seed_is_repeated_on_demand(pytester: pytest.Pytester) -> None:
     again.assert_outcomes(failed=1)
 
 
+STUCK = """
+    import anyio
+    import pytest
+
+    @pytest.fixture
+    def anyio_backend(virtual_clock):
+        return virtual_clock.backend
+
+    @pytest.mark.anyio
+    async def test_stuck():
+        await anyio.Event().wait()
+
+    @pytest.mark.anyio
+    async def test_next():
+        await anyio.sleep(1)
+"""
+
+
+def test_deadlock_fails_its_test_only(pytester: pytest.Pytester) -> None:
+    """A test that waits for what can never happen fails at once, and the next one runs."""
+    pytester.makepyfile(STUCK)
+    result = pytester.runpytest("-p", "no:cacheprovider")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["E *DeadlockError: nothing can happen any more; waiting are: Task-*"])
+
+
 def test_seeds_without_a_virtual_clock_are_refused(pytester: pytest.Pytester) -> None:
     """Seeds on a test that runs on the ordinary loop would do nothing; that is said."""
     pytester.makepyfile("import pytest\n@pytest.mark.seeds(3)\ndef test_nothing(): pass\n")

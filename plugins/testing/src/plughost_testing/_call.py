@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
@@ -60,17 +60,14 @@ def make_call(
     *,
     protocol_version: str = LATEST_MODERN_VERSION,
     line: Line | None = None,
-    change: Callable[[Call], None] = lambda _: None,
 ) -> Call:
     """A call as a client would make it: for `host.dispatch`, or to hand to a middleware alone.
 
-    `change` may set what plugins further out would have set, such as the principal.
+    What plugins further out would have set, such as the principal, is set on it afterwards.
     """
     body = dict(params or {})
     if protocol_version in MODERN_PROTOCOL_VERSIONS:
         envelope = {PROTOCOL_VERSION_META_KEY: protocol_version, CLIENT_CAPABILITIES_META_KEY: {}}
         body["_meta"] = {**envelope, **body.get("_meta", {})}
     connection = Connection.from_envelope(protocol_version, None, {})
-    call = Call(method, body, connection=connection, dispatch=line or Line())
-    change(call)
-    return call
+    return Call(method, body, connection=connection, dispatch=line or Line())

@@ -177,6 +177,12 @@ class VirtualClock:
         return f"<VirtualClock at {self._now - START:g} s>"
 
 
+def clock_of_loop() -> VirtualClock | None:
+    """The virtual clock of the running loop, if it has one."""
+    loop = asyncio.get_running_loop()
+    return loop.clock if isinstance(loop, VirtualLoop) else None
+
+
 def run(main: Callable[[], Coroutine[Any, Any, T]], *, clock: VirtualClock | None = None) -> T:
     """Run `main()` on virtual time, to its end; without pytest.
 

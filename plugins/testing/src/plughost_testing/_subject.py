@@ -12,7 +12,7 @@ import anyio
 from plughost import Call, Host, MCPPlugin, Result
 
 from plughost_testing._call import make_call
-from plughost_testing._clock import VirtualClock, VirtualLoop
+from plughost_testing._clock import clock_of_loop
 from plughost_testing._hosting import make_host
 from plughost_testing._provider import ScriptedProvider, text
 
@@ -125,9 +125,3 @@ async def _answer(call: Call, params: Mapping[str, Any]) -> Result:
     number = int((params.get("arguments") or {}).get("number", 0))
     await anyio.sleep(1 + number * 7 % 10)
     return text(f"number {number}")
-
-
-def clock_of_loop() -> VirtualClock | None:
-    """The virtual clock of the running loop, if it has one."""
-    loop = asyncio.get_running_loop()
-    return loop.clock if isinstance(loop, VirtualLoop) else None

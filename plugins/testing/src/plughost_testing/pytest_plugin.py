@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plughost_testing._clock import VirtualClock
+from plughost_testing._clock import VirtualClock, clock_of_loop
 
 if TYPE_CHECKING:
     from plughost_testing._backends import Backend
@@ -104,7 +104,7 @@ async def no_leaks(anyio_backend: object) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def host(no_leaks: None, request: pytest.FixtureRequest) -> AsyncIterator[HostFactory]:
+async def host(no_leaks: None) -> AsyncIterator[HostFactory]:
     """Builds hosts in memory of exactly the plugins and providers given, closed at the end; leaves no leak behind.
 
     Their clock is the virtual one, if the test runs on it.
@@ -113,9 +113,8 @@ async def host(no_leaks: None, request: pytest.FixtureRequest) -> AsyncIterator[
     from plughost_testing._holding import holding  # noqa: PLC0415
 
     del no_leaks  # asked for, so that it looks after everything here is closed
-    clock = request.getfixturevalue("virtual_clock") if "virtual_clock" in request.fixturenames else None
     async with holding() as holder:
-        yield HostFactory(holder, clock)
+        yield HostFactory(holder, clock_of_loop())
 
 
 @pytest.fixture
