@@ -172,17 +172,20 @@ class Host:
         await self._stack.aclose()  # not told of `error`: a task group would wrap it
 
     async def _stop(self) -> None:
-        """Stop plugins in reverse order, then providers. A change under way is undone, or finished if it is swapped."""
+        """Stop providers, then the plugins they may come from, in reverse order.
+
+        A change under way is undone, or finished if it is swapped in already.
+        """
         assert self._tasks is not None
         self._stopping = True
         if self._changing is not None and not self._changing.shield:
             self._changing.cancel()
         with anyio.CancelScope(shield=True):
             async with self._change:
-                for instance in reversed(self.instances.values()):
-                    await self.unregister_instance(instance)
                 for provider in self.generation.catalog.providers.values():
                     await self.stop_provider(provider)
+                for instance in reversed(self.instances.values()):
+                    await self.unregister_instance(instance)
         self.instances = {}
         self.generation = Generation(Pipeline(()), Catalog(()))
         self.http = HTTPStack((), self.app.endpoint, self.settings.path)
