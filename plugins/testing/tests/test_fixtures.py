@@ -99,6 +99,17 @@ def handler(keep):
 def nothing(keep):
     asyncio.create_task(asyncio.sleep(0))
 
+class Garbage:
+    def __init__(self):
+        self.me = self
+        self.file = open(__file__)
+
+    def __del__(self):
+        self.file.close()
+
+def garbage(keep):
+    Garbage()
+
 @pytest.fixture(scope="module")
 def keep():
     kept = []
@@ -114,7 +125,7 @@ def anyio_backend(virtual_clock):
     return virtual_clock.backend
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("leak", [task, listener, file, process, thread, handler, nothing])
+@pytest.mark.parametrize("leak", [task, listener, file, process, thread, handler, nothing, garbage])
 async def test_leak(host, keep, leak):
     await host()
     leak(keep)
@@ -131,7 +142,7 @@ def test_leaks_are_named(pytester: pytest.Pytester) -> None:
     """A test that leaves something behind fails at its end, and the message names the thing; others do not."""
     pytester.makepyfile(LEAKY)
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
-    result.assert_outcomes(passed=7, errors=6, failed=1)
+    result.assert_outcomes(passed=8, errors=6, failed=1)
     result.stdout.fnmatch_lines(
         [
             "*LeakError: the test left behind:*",
