@@ -92,7 +92,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def isolated(session: nox.Session) -> None:
-    """Import every module of each package alone: a dependency it does not declare is missed. `lowest` runs the tests."""
+    """Import every module of each package alone: what it does not declare is missed. `lowest` runs the tests."""
     for member in MEMBERS:
         name = distribution(member)
         alone = ["uv", "run", "--quiet", "--isolated", "--locked", "--no-default-groups", f"--package={name}"]

@@ -122,7 +122,7 @@ class Host:
         self.subscriptions = Subscriptions(lambda: self.generation.catalog, self._spawn)
         self.front = _Front(self)
         self.stamp: Mapping[str, Any] = self.front.server_info_stamp
-        self.given = {name: InProcessProvider(name, server) for name, server in (providers or {}).items()}
+        self.given = {name: _as_provider(name, server) for name, server in (providers or {}).items()}
         self.app = MCPApp(self)
         self.http = HTTPStack((), self.app.endpoint, self.settings.path)
         self._objects: Objects = [(plugin, PluginTable()) for plugin in plugins]
@@ -648,6 +648,10 @@ _IN_REGISTER = ContextVar("plughost_in_register", default=False)
 """Set in the task that runs a plugin's `register()`."""
 
 
+def _as_provider(name: str, given: Any) -> Provider:
+    return cast("Provider", given) if hasattr(given, "serves") else InProcessProvider(name, given)
+
+
 def create_host(
     config: HostConfig | Mapping[str, Any] | str | Path | None = None,
     *,
@@ -658,7 +662,7 @@ def create_host(
     """The server factory: from one config to a server with its middleware applied.
 
     `config` is a `HostConfig`, a mapping of the same shape as the TOML, or a path. `providers` maps names to SDK server
-    objects, `plugins` adds plugin objects without an entry point.
+    objects, or to `Provider` objects of these names; `plugins` adds plugin objects without an entry point.
 
     Raises:
         ConfigError: Names every fault of the config.

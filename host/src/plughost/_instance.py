@@ -17,6 +17,7 @@ from plughost._errors import PluginError
 from plughost._events import HostEvent
 from plughost._pipeline import Layer, Publish, layers_of
 from plughost._plugin import MCPPlugin
+from plughost._shared import Clock
 from plughost.hookspecs import hook_names, new_plugin_manager
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ def in_order(instances: Iterable[Instance], available: Iterable[type]) -> list[I
     index = {id(item): position for position, item in enumerate(instances)}
     for position, item in enumerate(instances):
         graph[position] = set()
-        for needed in item.plugin.requires:
+        wanted = {*item.plugin.requires} | ({Clock} & providers.keys() - {*item.plugin.provides})  # all tell the time
+        for needed in sorted(wanted, key=lambda shared: shared.__qualname__):
             if needed in providers:
                 graph[position].add(index[id(providers[needed])])
             elif needed not in set(available):
