@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from plughost_testing import VirtualClock
 
-pytest_plugins = ["pytester"]
-
 
 @pytest.fixture
 def anyio_backend(virtual_clock: VirtualClock) -> tuple[str, dict[str, Any]]:
