@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PLUGINS = "plughost.plugins"
 COMMANDS = "plughost.commands"
 _WELL_KNOWN = re.compile(
-    "admin|auth|bulkhead|bus|cache|circuit-breaker|dedup|encryption|errors|events|health|logs|metrics|pinning|pool|"
+    "admin|auth|bulkhead|bus|cache|chaos|circuit-breaker|dedup|encryption|errors|events|health|logs|metrics|pinning|pool|"
     "rate-limit|rbac|retry|shutdown|snapshots|tenancy|timeout|tracing|upstream|validation"
 )
 """Plugins of this project: an unknown one of these names is a distribution that is not installed."""
