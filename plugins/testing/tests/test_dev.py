@@ -52,11 +52,13 @@ ENTRY = "[project.entry-points.'plughost.plugins']\nmarker = 'acme_marker:Marker
 INSTALLED = "[plughost.plugins]\nmarker = acme_marker:Marker\n"
 
 
-def write(path: Path, text: str) -> None:
-    """As editors do: whoever watches sees the old file or the new one."""
+def write(path: Path, text: str, *, nanosecond: int | None = None) -> None:
+    """As editors do: whoever watches sees the old file or the new one. It is from now, or from one certain second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
     fresh.write_text(dedent(text), "utf-8")
+    if nanosecond is not None:
+        os.utime(fresh, ns=(0, 10**18 + nanosecond))
     fresh.replace(path)
 
 
@@ -71,12 +73,12 @@ class Dev(Service):
         super().__init__()
         self.options: Sequence[str] = ()
         self.file = self.folder / "marker.py"
-        self.package = self.folder / "acme" / "src" / "acme_marker"
+        self.sources = self.folder / "acme" / "src" / "acme_marker"
         self.config = self.folder / "plughost.toml"
         write(self.folder / "words.py", SERVER)
         write(self.file, plugin())
-        write(self.package / "__init__.py", plugin("mark(block['text'])", "from acme_marker.marks import mark"))
-        write(self.package / "marks.py", "def mark(text):\n    return text + '!'\n")
+        write(self.sources / "__init__.py", plugin("mark(block['text'])", "from acme_marker.marks import mark"))
+        write(self.sources / "marks.py", "def mark(text):\n    return text + '!'\n")
         write(self.folder / "acme" / "pyproject.toml", ENTRY)
         installed = self.folder / "site" / "acme_marker-0.1.0.dist-info"
         write(installed / "METADATA", "Metadata-Version: 2.1\nName: acme-marker\nVersion: 0.1.0\nSummary: Marks.\n")
@@ -91,7 +93,7 @@ class Dev(Service):
         return [sys.executable, "-m", "plughost", "dev", *self.options]
 
     def environment(self) -> Mapping[str, str]:
-        return {"PYTHONPATH": str(self.folder / "site")}
+        return {"PYTHONPATH": str(self.folder / "site"), "PYTHONDONTWRITEBYTECODE": ""}
 
     def works_on(self, *options: str) -> None:
         self.options = options
@@ -154,11 +156,12 @@ async def test_a_broken_edit_keeps_what_runs_until_it_is_mended(dev: Dev) -> Non
 
 async def test_any_module_of_a_package_is_imported_anew(dev: Dev) -> None:
     """An edit beside `__init__.py` counts, even if neither size nor second tells it from the former file."""
+    write(dev.sources / "marks.py", "def mark(text):\n    return text + '!'\n", nanosecond=0)
     dev.works_on("acme")
     async with Client(dev.url) as client:
         assert await said(client) == "hi!"
         for number, mark in enumerate("?.:", start=1):
-            write(dev.package / "marks.py", f"def mark(text):\n    return text + '{mark}'\n")
+            write(dev.sources / "marks.py", f"def mark(text):\n    return text + '{mark}'\n", nanosecond=number)
             dev.awaits("replaced marker", number)
             assert await said(client) == f"hi{mark}"
 
@@ -166,15 +169,15 @@ async def test_any_module_of_a_package_is_imported_anew(dev: Dev) -> None:
 async def test_a_broken_package_keeps_its_former_modules(dev: Dev) -> None:
     """What the running plugin imports later is what it was written with; a mended one is taken."""
     late = "__import__('acme_marker.marks').marks.mark(block['text'])"
-    write(dev.package / "__init__.py", plugin(late))
+    write(dev.sources / "__init__.py", plugin(late))
     dev.works_on("acme")
     async with Client(dev.url) as client:
         assert await said(client) == "hi!"
-        write(dev.package / "marks.py", "def mark(text):\n    return 'half an edit'\n")
-        write(dev.package / "__init__.py", f"import acme_marker.marks\n{dedent(plugin(late))}\nraise OSError('no')\n")
+        write(dev.sources / "marks.py", "def mark(text):\n    return 'half an edit'\n")
+        write(dev.sources / "__init__.py", f"import acme_marker.marks\n{dedent(plugin(late))}\nraise OSError('no')\n")
         dev.awaits("cannot be imported: OSError: no")
         assert await said(client) == "hi!"
-        write(dev.package / "__init__.py", plugin(late))
+        write(dev.sources / "__init__.py", plugin(late))
         dev.awaits("replaced marker")
         assert await said(client) == "half an edit"
 
@@ -187,7 +190,7 @@ async def test_a_plugin_that_fails_to_register_keeps_the_former_one(dev: Dev) ->
         broken = (
             dedent(plugin("'new'")) + "\n    async def register(self, host):\n        raise OSError('no database')\n"
         )
-        write(dev.package / "__init__.py", broken)
+        write(dev.sources / "__init__.py", broken)
         dev.awaits("kept what runs: plugin 'marker'")
         assert "register() raised OSError: no database" in dev.output()
         assert await said(client) == "hi!"
@@ -201,7 +204,7 @@ async def test_other_plugins_are_left_alone(dev: Dev) -> None:
     dev.works_on("acme")
     async with Client(dev.url) as client:
         assert await said(client) == "hi!1"
-        write(dev.package / "marks.py", "def mark(text):\n    return text + '?'\n")
+        write(dev.sources / "marks.py", "def mark(text):\n    return text + '?'\n")
         dev.awaits("replaced marker")
         assert await said(client) == "hi?2"
 
