@@ -26,6 +26,8 @@ TEST_KIT = "./plugins/testing"
 """What the tests of plugins use."""
 BARE = ("plugins/testing/tests", "tests/benchmarks")
 """Folders whose modules import one another by their bare names."""
+SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
+"""Two files at a time: the tests wait for processes as much as they compute."""
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
@@ -87,7 +89,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Unit and integration tests, all packages in one environment."""
     sync(session, "dev", "docs")
-    session.run("pytest", "-m", FAST, *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "-m", FAST, *session.posargs)
 
 
 @nox.session
@@ -107,7 +109,7 @@ def lowest(session: nox.Session) -> None:
     alone = ["--exact", "--no-sources", "--resolution=lowest-direct", f"--find-links={wheels}"]
     for member in MEMBERS:
         session.install(*alone, f"./{member}", TEST_KIT, *TEST_TOOLS)
-        session.run("pytest", "-m", FAST, f"{member}/tests", *session.posargs)
+        session.run("pytest", *SIDE_BY_SIDE, "-m", FAST, f"{member}/tests", *session.posargs)
 
 
 @nox.session
