@@ -31,7 +31,7 @@ CHANGES = LISTEN_STREAM_METHODS | {"notifications/subscriptions/acknowledged"}
 _BAD_REQUEST = 400
 """What some servers answer, instead of 404, to a session they do not know; their message then speaks of it."""
 _CLOSED = ("Connection closed", "SSE stream")
-"""How the SDK's errors begin when no answer can come any more; a server may use the same code for something else."""
+"""How the errors begin when no answer can come any more; a server may use the same code for something else."""
 _STAND_IN = "Server returned an error response"
 """The SDK's error for an HTTP error without a JSON-RPC error in it."""
 _NEVER_CANCELLED = ("initialize", "server/discover")
@@ -187,7 +187,7 @@ class Session:
             self._idle.set()
 
     def _explained(self, error: MCPError, trace: Trace) -> Exception:
-        """What an error of the dispatcher means: the upstream's own answer, or the end of the way to it."""
+        """What an error means: the upstream's own answer, or the end of the way to it."""
         if self.settled and self._is_over(error, trace):
             self.lose("the upstream forgot the session, or speaks another protocol revision now")
             return NotTakenError(self.reason)
@@ -276,7 +276,7 @@ class Session:
         return await exchange.ask(method, params or {}, asked)
 
     def _origin(self) -> Exchange | None:
-        """The exchange on whose response stream the message being routed came, over HTTP."""
+        """The exchange on whose response stream the dispatcher's last message came, over HTTP."""
         context = self._ear.last_context
         return context.get(CURRENT) if context is not None else None
 
