@@ -130,17 +130,10 @@ def test_module() -> None:
 
 
 def test_help_names_every_command(run: Run) -> None:
-    """`--help` lists the commands."""
+    """`--help` lists the commands, and those of installed distributions with them."""
     text = run("--help").stdout
-    assert re.findall(r"^  ([a-z]+) ", text, re.MULTILINE) == [
-        "chain",
-        "config",
-        "ctl",
-        "new",
-        "plugins",
-        "run",
-        "serve",
-    ]
+    own = {"chain", "config", "ctl", "new", "plugins", "run", "serve"}
+    assert own <= set(re.findall(r"^  ([a-z]+) ", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize(
