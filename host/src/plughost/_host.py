@@ -194,8 +194,15 @@ class Host:
 
     def _spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Run something in the background, if the host runs."""
+
+        async def safely() -> None:
+            try:
+                await work(*arguments)
+            except Exception:
+                logger.exception("%s failed in the background", getattr(work, "__qualname__", work))
+
         if self._tasks is not None:
-            self._tasks.start_soon(work, *arguments)
+            self._tasks.start_soon(safely)
 
     @property
     def inside_retired(self) -> int:
@@ -427,7 +434,11 @@ class Host:
     # -- what providers tell ------------------------------------------------------------------------------------------
 
     def _heard(self, provider: Provider, event: ProviderEvent) -> None:
-        self._provider_events.append((provider.name, event))
+        """Queue what a provider tells: once, and only what somebody wants to hear."""
+        if isinstance(event, ResourceChanged) and not self.subscriptions.wants(event.uri):
+            return
+        if isinstance(event, ProviderUp | ProviderDown) or (provider.name, event) not in self._provider_events:
+            self._provider_events.append((provider.name, event))
         self._news.set()
 
     def ask_for_refresh(self) -> None:

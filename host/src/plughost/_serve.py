@@ -188,7 +188,7 @@ class _Serving:
         failure: PlughostError | None = None
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._obey, signals, tasks.cancel_scope)
+                tasks.start_soon(self._obey, signals, tasks)
                 try:
                     await self._serve(speak, tasks)
                 except PlughostError as error:  # raised below: the task group would wrap it
@@ -215,17 +215,17 @@ class _Serving:
         self.host.end_streams()
         self.drained = await self.host.drain(everything=True)
 
-    async def _obey(self, signals: AsyncIterator[int], everything: anyio.CancelScope) -> None:
+    async def _obey(self, signals: AsyncIterator[int], tasks: TaskGroup) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
                 if self.host.config.source is not None and self.host.running:
-                    await _reload(self.host)
+                    tasks.start_soon(_reload, self.host)  # which may drain for long: the next signal must be heard
             elif self.leaving.is_set():
                 os._exit(1)  # asked twice: at once, whatever hangs
             else:
                 self.leaving.set()
                 if not self._started:
-                    everything.cancel()
+                    tasks.cancel_scope.cancel()
 
     async def _reload_on_change(self, path: Path) -> None:
         seen = _version(path)

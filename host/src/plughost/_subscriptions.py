@@ -107,11 +107,17 @@ class Subscriptions:
             session.uris.discard(call.target)
         await self.sync()
 
+    def _wishes(self) -> list[set[str]]:
+        return [*self._streams.values(), *(session.uris for session in self._sessions.values())]
+
+    def wants(self, uri: str) -> bool:
+        """Whether any client watches the resource."""
+        return any(uri in uris for uris in self._wishes())
+
     async def sync(self) -> None:
         """Make each provider watch what its clients want, and nothing else. A provider that fails is logged."""
         async with self._syncing:
-            sessions = [session.uris for session in self._sessions.values()]
-            wanted = {uri: self._owner(uri) for uri in set[str]().union(*self._streams.values(), *sessions)}
+            wanted = {uri: self._owner(uri) for uri in set[str]().union(*self._wishes())}
             for uri, provider in list(self._watched.items()):
                 if wanted.get(uri) is not provider:
                     del self._watched[uri]
