@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from plughost_docs import api, commands, config, errors, events, hooks, security
+from plughost_docs import api, catalogue, commands, config, errors, events, hooks, security
 
 ROOT = Path(__file__).parents[2]
 MARKER = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
     "api": api.section,
+    "catalogue": catalogue.section,
     "commands": commands.section,
     "config": config.section,
     "errors": errors.section,

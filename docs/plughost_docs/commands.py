@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 
 import click
+from plughost._cli import ForeignCommand, cli
 
 from plughost_docs.markdown import table
 
@@ -14,8 +15,6 @@ ROOT_COMMAND = "plughost"
 
 def section() -> str:
     """One heading per command, in alphabetical order."""
-    from plughost._cli import cli  # noqa: PLC0415 - the generators of other pages need no command line
-
     return "\n".join(_describe(cli, click.Context(cli, info_name=ROOT_COMMAND), 2))
 
 
@@ -27,8 +26,19 @@ def _describe(command: click.Command, context: click.Context, level: int) -> Ite
     options = [parameter for parameter in command.get_params(context) if isinstance(parameter, click.Option)]
     yield table(("option", "meaning"), (_option(option, context) for option in options if not option.hidden))
     if isinstance(command, click.Group):
-        for name, child in sorted(command.commands.items()):
-            yield from _describe(child, click.Context(child, info_name=name, parent=context), min(level + 1, 4))
+        for name in sorted(command.list_commands(context)):
+            child = command.get_command(context, name)
+            assert child is not None
+            if isinstance(child, ForeignCommand):
+                yield from _foreign(child, context, level + 1)
+            else:
+                yield from _describe(child, click.Context(child, info_name=name, parent=context), min(level + 1, 4))
+
+
+def _foreign(entry: ForeignCommand, context: click.Context, level: int) -> Iterator[str]:
+    command = entry.load()
+    heading, *rest = _describe(command, click.Context(command, info_name=entry.name, parent=context), level)
+    yield from [heading, f"From `{entry.distribution}`.\n", *rest]
 
 
 def _option(option: click.Option, context: click.Context) -> tuple[str, str]:

@@ -10,7 +10,20 @@ import pytest
 from plughost import ErrorCode, EventType, HostSettings, PluginTable, ProviderTable
 from plughost._cli import cli
 from plughost.hookspecs import hook_names
-from plughost_docs import GENERATORS, MARKER, api, commands, comments, config, errors, events, fill, hooks, markdown
+from plughost_docs import (
+    GENERATORS,
+    MARKER,
+    api,
+    catalogue,
+    commands,
+    comments,
+    config,
+    errors,
+    events,
+    fill,
+    hooks,
+    markdown,
+)
 
 from docs.examples import EXAMPLES, REPOSITORY
 
@@ -65,6 +78,36 @@ def test_each_command_has_a_heading() -> None:
         assert f"## `plughost {name}`" in page
         for child in command.commands if isinstance(command, click.Group) else ():
             assert f"### `plughost {name} {child}`" in page
+
+
+def test_a_command_of_another_package_says_whose_it_is() -> None:
+    """What the testing kit adds stands among the others."""
+    assert "### `plughost dev`\n\nFrom `plughost-testing`.\n" in commands.section()
+
+
+def test_the_catalogue_holds_every_package() -> None:
+    """Each member of the workspace but the template has a part, with what its `pyproject.toml` says."""
+    page = catalogue.section()
+    documents = [tomllib.loads(path.read_text("utf-8")) for path in (REPOSITORY / "plugins").glob("*/pyproject.toml")]
+    documents.append(tomllib.loads((REPOSITORY / "host/pyproject.toml").read_text("utf-8")))
+    for project in (document["project"] for document in documents):
+        _, found, part = page.partition(f"## `{project['name']}`\n\n{project['description']}\n")
+        part = part.partition("\n## ")[0]
+        assert found
+        wanted = [project["version"], *project["dependencies"], *project.get("optional-dependencies", {})]
+        groups = project.get("entry-points", {}).values()
+        wanted += [f"{name} = {value}" for group in groups for name, value in group.items()]
+        assert [text for text in wanted if not all(bit in part for bit in text.split(","))] == []
+
+
+def test_the_catalogue_names_hooks_and_phases() -> None:
+    """A plugin's part says what it contributes and where its middleware stands."""
+    page = catalogue.section()
+    assert "| phases of `errors` | OBSERVE |" in page
+    assert "| hooks of `errors` | [`plughost_middleware`](hooks.md#plughost_middleware) |" in page
+    loaded = [entry.load() for entry in config.shipped_plugins()]
+    with_middleware = [kind for kind in loaded if hasattr(kind, "plughost_middleware")]
+    assert [kind for kind in with_middleware if not catalogue.phases_of(kind)] == []
 
 
 def test_each_error_code_is_listed() -> None:

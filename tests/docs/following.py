@@ -1,0 +1,147 @@
+"""A reader who does what a page says, to the letter."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from serving import START_LIMIT, STOP_LIMIT, free_port
+
+from docs.examples import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+STEP = re.compile(
+    r"^```console\n(?P<console>.*?)^```$"
+    r"|^```text\n(?P<text>.*?)^```$"
+    r"|^```\{literalinclude\} /(?P<source>\S+)\n:language: \w+\n:caption: (?P<target>\S+)\n```$"
+    r"|(?P<stop>Ctrl-C)",
+    re.MULTILINE | re.DOTALL,
+)
+LISTEN = "127.0.0.1:8000"
+COMMAND_LIMIT = 240.0
+
+
+class Reader:
+    """Saves the files that have a caption, types the commands, and compares what the page says they print.
+
+    `plughost dev` and `plughost serve` run in a first terminal until the page has Ctrl-C; a `text` block is what that
+    terminal prints next. `…` stands for anything in its line, or for lines. What is on port 8000 is on a free one here.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.log = folder.with_suffix(".log")
+        self._environment = environment
+        self._listen = f"127.0.0.1:{free_port()}"
+        self._setup: list[str] = []
+        self._server: subprocess.Popen[bytes] | None = None
+        self._read = 0
+        self._numbers = True
+
+    def follow(self, page: str, *, numbers: bool = True, done_already: Sequence[str] = ()) -> None:
+        """Do all that a page says; without `numbers`, any time in a log is as good as another."""
+        self._numbers = numbers
+        text = (DOCS / page).read_text("utf-8")
+        typed = 0
+        try:
+            for step in STEP.finditer(text):
+                if step["source"]:
+                    self.save(step["source"], step["target"])
+                elif step["console"]:
+                    for command, printed in commands(step["console"]):
+                        if command not in done_already:
+                            self.type(command, printed)
+                        typed += 1
+                elif step["text"]:
+                    self._expect_next(step["text"])
+                elif self._server is not None:
+                    self._stop(self._server)
+        finally:
+            self.leave()
+        assert typed == text.count("\n$ ")
+
+    def save(self, source: str, target: str) -> None:
+        text = (DOCS / source).read_text("utf-8").replace(LISTEN, self._listen)
+        (self.folder / target).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / target).write_text(text, "utf-8")
+
+    def type(self, command: str, printed: str) -> None:
+        if command.startswith(("source ", "cd ", "export ")):
+            self._setup.append(command)
+        elif re.match(r"\S*plughost (dev|serve)\b", command):
+            self._serve(command)
+            self._expect_next(printed)
+        else:
+            done = subprocess.run(
+                self._shell(command),
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=COMMAND_LIMIT,
+            )
+            found = self._pattern(printed).search(done.stdout)
+            assert found, f"{command!r} printed {done.stdout!r}, not {printed!r}"
+            shown_faulty = ": faulty\n" in printed
+            assert bool(done.returncode) == shown_faulty, f"{command!r} gave {done.returncode}: {done.stdout}"
+
+    def _shell(self, command: str) -> list[str]:
+        return ["bash", "-c", "\n".join([*self._setup, f"exec {command}"])]
+
+    def _serve(self, command: str) -> None:
+        self.leave()
+        self._read = 0
+        with self.log.open("wb") as log:
+            self._server = subprocess.Popen(
+                self._shell(command),
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._expect_next(f"serves http://{LISTEN}/mcp\n", read=False)
+
+    def _expect_next(self, printed: str, *, read: bool = True) -> None:
+        """Wait until the first terminal shows this, after what it showed before."""
+        assert self._server is not None
+        pattern, deadline = self._pattern(printed), time.monotonic() + START_LIMIT
+        while not (found := pattern.search(self.log.read_text("utf-8"), self._read)):
+            assert self._server.poll() is None, f"ended: {self.log.read_text('utf-8')}"
+            assert time.monotonic() < deadline, f"{printed!r} is not in {self.log.read_text('utf-8')!r}"
+            time.sleep(0.02)
+        self._read = found.end() if read else self._read
+
+    def _pattern(self, printed: str) -> re.Pattern[str]:
+        lines = re.escape(printed.replace(LISTEN, self._listen))
+        lines = lines.replace("\n…\\\n", "\n(?s:.*?)\n").replace("…", ".*")
+        if not self._numbers:
+            lines = re.sub(r"(?<=,)\d+(?=\\ )|\d+\\\.\d+(?=\\ us)", r"[\\d.]+", lines)
+        return re.compile(re.sub(r"(\\ )+", r"\\s+", lines))
+
+    def _stop(self, server: subprocess.Popen[bytes]) -> None:
+        """Ctrl-C ends it properly."""
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait(STOP_LIMIT) == 0, self.log.read_text("utf-8")
+        self._server = None
+
+    def leave(self) -> None:
+        """End what still runs."""
+        if self._server is not None:
+            self._stop(self._server)
+
+
+def commands(block: str) -> Iterator[tuple[str, str]]:
+    """Each command of a console block with what is shown below it."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, printed = part.partition("\n")
+        yield command, printed
