@@ -196,6 +196,29 @@ async def test_a_plugin_that_fails_to_register_keeps_the_former_one(dev: Dev) ->
         assert await said(client) == "hi!"
 
 
+async def test_a_provider_that_does_not_start_keeps_the_former_plugin(dev: Dev) -> None:
+    """What a server of the plugin answers to being started is no reason for the host to end."""
+    dev.works_on("./marker.py:Marker")
+    async with Client(dev.url) as client:
+        away = """
+            from mcp import MCPError
+            from mcp.server.mcpserver import MCPServer
+            from plughost import InProcessProvider, MCPPlugin, hookimpl
+
+            class Away(InProcessProvider):
+                async def start(self, listener):
+                    raise MCPError(-32000, "away")
+
+            class Marker(MCPPlugin):
+                @hookimpl
+                def plughost_providers(self):
+                    return [Away("away", MCPServer("away"))]
+        """
+        write(dev.file, away)
+        dev.awaits("kept what runs: a provider does not start: away")
+        assert await said(client) == "hi!"
+
+
 async def test_other_plugins_are_left_alone(dev: Dev) -> None:
     """They keep their state while the one under work is replaced."""
     counter = 'block["text"] + str(self.__dict__.update(n=self.__dict__.get("n", 0) + 1) or self.n)'
