@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from mcp.shared.exceptions import MCPError
 
 from plughost._catalog import Catalog
 from plughost._config import UPSTREAM, HostConfig, PluginTable, parse_plugin_config
@@ -73,7 +72,7 @@ class Change:
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await self._undo()
-            if isinstance(error, PlughostError | MCPError) or not isinstance(error, Exception):
+            if isinstance(error, PlughostError) or not isinstance(error, Exception):
                 raise
             logger.exception("a change failed and was undone")
             raise PlughostError(f"{type(error).__name__}: {error}") from error

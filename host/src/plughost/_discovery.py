@@ -100,7 +100,7 @@ def _describe(entry: importlib_metadata.EntryPoint) -> PluginSource:
         value=entry.value,
         distribution=distribution.name,
         version=distribution.version,
-        summary=distribution.metadata["Summary"] or "",
+        summary=distribution.metadata.get("Summary") or "",
         location=(spec and spec.origin) or str(distribution.locate_file("")),
     )
     for requirement in distribution.requires or ():
