@@ -33,7 +33,7 @@ from plughost._call import TARGETS, Call, Result
 from plughost._catalog import Catalog
 from plughost._change import Change, Objects
 from plughost._config import HostConfig, PluginTable, explain, load_config
-from plughost._errors import ConfigError, PlughostError, PluginError, did_you_mean
+from plughost._errors import ConfigError, PlughostError, PluginError, ProviderError, did_you_mean
 from plughost._events import EventType, HostEvent
 from plughost._generation import Generation, finish
 from plughost._http import HTTPStack, MCPApp
@@ -353,7 +353,11 @@ class Host:
         item.manager.unregister(item.plugin)
 
     async def start_provider(self, provider: Provider) -> bool:
-        """Start a provider in a task of its own. False if it runs already."""
+        """Start a provider in a task of its own. False if it runs already.
+
+        Raises:
+            ProviderError: It cannot be started.
+        """
         assert self._tasks is not None
         if id(provider) in self._running:
             return False
@@ -372,9 +376,11 @@ class Host:
         lifecycle = self._running[id(provider)] = Lifecycle(f"provider {provider.name!r}", start, provider.stop)
         try:
             await lifecycle.enter(self._tasks)
-        except BaseException:
+        except BaseException as error:
             del self._running[id(provider)]
-            raise
+            if isinstance(error, PlughostError) or not isinstance(error, Exception):
+                raise
+            raise ProviderError(provider.name, f"does not start: {type(error).__name__}: {error}") from error
         return True
 
     async def stop_provider(self, provider: Provider) -> None:

@@ -215,7 +215,7 @@ async def test_a_provider_that_does_not_start_keeps_the_former_plugin(dev: Dev) 
                     return [Away("away", MCPServer("away"))]
         """
         write(dev.file, away)
-        dev.awaits("kept what runs: a provider does not start: away")
+        dev.awaits("kept what runs: provider 'away': does not start: MCPError: away")
         assert await said(client) == "hi!"
 
 

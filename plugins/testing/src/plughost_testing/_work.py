@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import anyio
-from mcp.shared.exceptions import MCPError
 from plughost import ConfigError, Host, HostConfig, PlughostError, PluginTable, load_config
 from plughost._serve import _version
 from pydantic import PrivateAttr
@@ -170,8 +169,6 @@ class Workshop(Host):
                     report = await self._take(config)
             except ConfigError as error:
                 raise PlughostError("; ".join(map(str, error.faults))) from error
-            except MCPError as error:
-                raise PlughostError(f"a provider does not start: {error.message}") from error
             self._loaded = seen
             return report
 
