@@ -99,7 +99,8 @@ async def serving_process(client: Client) -> int | None:
     try:
         found = (await client.call_tool("count")).structured_content or {}
     except MCPError as error:
-        assert error.code == ErrorCode.UPSTREAM_UNAVAILABLE
+        if error.code != ErrorCode.UPSTREAM_UNAVAILABLE:
+            raise
         return None
     return int(found["pid"])
 
