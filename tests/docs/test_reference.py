@@ -57,7 +57,7 @@ def test_each_shipped_plugin_has_its_keys() -> None:
     folders = {
         path.parent.name
         for path in REPOSITORY.glob("plugins/*/pyproject.toml")
-        if "plughost.plugins" in tomllib.loads(path.read_text("utf-8"))["project"]["entry-points"]
+        if "plughost.plugins" in tomllib.loads(path.read_text("utf-8"))["project"].get("entry-points", {})
     }
     assert {entry.name for entry in config.shipped_plugins()} == folders
     assert [name for name in folders if f"## Plugin `{name}`" not in page] == []
