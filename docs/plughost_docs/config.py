@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from plughost import Duration, GuardConfig, HostSettings, Match, MCPPlugin, PluginTable, ProviderTable, Size
+from plughost._documented import field_docs
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
@@ -63,10 +64,11 @@ def _plugin_tables(entry: EntryPoint) -> Iterator[str]:
 
 def model_table(model: type[BaseModel]) -> str:
     """A table of a model's keys: type, default, meaning."""
-    shown = ((field.alias or name, field) for name, field in model.model_fields.items() if not field.exclude)
+    docs = field_docs(model)
+    shown = ((name, field) for name, field in model.model_fields.items() if not field.exclude)
     return table(
         ("key", "value", "default", "meaning"),
-        ((f"`{name}`", _type_of(field), _default(field), field.description or "") for name, field in shown),
+        ((f"`{field.alias or name}`", _type_of(field), _default(field), docs.get(name, "")) for name, field in shown),
     )
 
 

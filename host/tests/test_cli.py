@@ -232,7 +232,7 @@ def test_list_with_config(acme: Any, run: Run) -> None:
         plugin = "limits"
         enabled = false
         [plugins.old]
-        [plugins.cache]
+        [plugins.admin]
         [plugins.lmits]
         [plugins.file]
         plugin = "./mine.py:Plugin"
@@ -243,12 +243,12 @@ def test_list_with_config(acme: Any, run: Run) -> None:
     assert found["mine"]["remedy"] == "plughost plugins enable mine"
     assert found["old"]["status"] == "incompatible"
     assert "needs plughost <0.0.1" in found["old"]["reason"]
-    assert (found["cache"]["status"], found["cache"]["remedy"]) == ("failed", "Install it: pip install plughost-cache")
+    assert (found["admin"]["status"], found["admin"]["remedy"]) == ("failed", "Install it: pip install plughost-admin")
     assert "did you mean 'limits'?" in found["lmits"]["reason"]
     assert found["file"]["location"] == str(Path("mine.py").absolute())
     assert found["watch"]["status"] == "available"
     text = run("plugins", "list").stdout
-    assert "\ncache: no installed distribution has a plugin 'cache'\n  Install it: pip install plughost-cache\n" in text
+    assert "\nadmin: no installed distribution has a plugin 'admin'\n  Install it: pip install plughost-admin\n" in text
 
 
 @pytest.mark.parametrize("ill", [1, 2])
@@ -375,7 +375,7 @@ def test_enable_new(acme: Any, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (["enable", "cache"], "pip install plughost-cache", 1),
+        (["enable", "admin"], "pip install plughost-admin", 1),
         (["enable", "bad"], "plugins.bad.limit: Input should be a valid integer", 2),
         (["enable", "no such"], "no installed distribution has a plugin 'no such'", 1),
         (["disable", "limit"], "plugins.limit: there is no such table to disable; did you mean 'limits'?", 2),
@@ -467,13 +467,13 @@ def test_config_check(acme: Any, run: Run) -> None:
 
 def test_config_check_names_every_fault(acme: Any, run: Run) -> None:
     """Faults in the plugins' own keys, and plugins that are not there, come all at once, with exit code 2."""
-    write("[plugins.limits]\nlimt = 3\nlimit = 'x'\n[plugins.cache]\n[plugins.file]\nplugin = './gone.py:P'\n")
+    write("[plugins.limits]\nlimt = 3\nlimit = 'x'\n[plugins.admin]\n[plugins.file]\nplugin = './gone.py:P'\n")
     result = run("config", "check", "--json")
     assert result.exit_code == 2
     faults = {fault["where"]: fault["problem"] for fault in json.loads(result.stdout)["faults"]}
-    assert list(faults) == ["plugins.limits.limit", "plugins.limits.limt", "plugins.cache", "plugins.file"]
+    assert list(faults) == ["plugins.limits.limit", "plugins.limits.limt", "plugins.admin", "plugins.file"]
     assert faults["plugins.limits.limt"] == "unknown key; did you mean 'limit'?"
-    assert faults["plugins.cache"].endswith("Install it: pip install plughost-cache")
+    assert faults["plugins.admin"].endswith("Install it: pip install plughost-admin")
     assert "FileNotFoundError" in faults["plugins.file"]
     assert "(4 faults)" in run("config", "check").stderr
 

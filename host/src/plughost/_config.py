@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from plughost._document import find_config, read_document
+from plughost._documented import Documented
 from plughost._errors import ConfigError, Fault, did_you_mean
 from plughost._plugin import Match, PluginConfig, refuse_placeholders
 
@@ -62,11 +63,7 @@ Size = Annotated[int, BeforeValidator(_with_unit(_SIZES)), Field(gt=0), _schema(
 """Bytes; a config may also write `"64KiB"`, `"4MiB"`."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class HostSettings(_Table):
+class HostSettings(Documented):
     """The `[host]` table."""
 
     name: str = "plughost"
@@ -117,10 +114,10 @@ class HostSettings(_Table):
         return self
 
 
-class ProviderTable(_Table):
+class ProviderTable(Documented):
     """A `[providers.NAME]` table: what it reaches, and the keys that the plugin serving it defines."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow")
 
     python: str | None = None
     """`module:object` of an SDK server to serve in process; the config file's folder is searched first."""
@@ -146,10 +143,10 @@ class ProviderTable(_Table):
         return self
 
 
-class PluginTable(_Table):
+class PluginTable(Documented):
     """A `[plugins.NAME]` table: the keys common to all instances; the others are the plugin's own."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow")
 
     enabled: bool = True
     """A disabled instance is listed, and not imported."""
@@ -166,12 +163,12 @@ class PluginTable(_Table):
         return dict(self.model_extra or {})
 
 
-class HostConfig(_Table):
+class HostConfig(Documented):
     """The whole configuration. `source` is the file it came from, which relative paths are relative to."""
 
     host: HostSettings = HostSettings()
-    providers: dict[str, ProviderTable] = {}
-    plugins: dict[str, PluginTable] = {}
+    providers: dict[str, ProviderTable] = Field(default_factory=dict)
+    plugins: dict[str, PluginTable] = Field(default_factory=dict)
     source: Path | None = Field(default=None, exclude=True)
 
     @property

@@ -8,8 +8,10 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, get_args, get_origin
 
 import pluggy
-from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
+from pydantic import BaseModel, SecretStr, model_validator
 from typing_extensions import TypeVar
+
+from plughost._documented import Documented
 
 if TYPE_CHECKING:
     from plughost._call import Handler
@@ -45,10 +47,8 @@ def refuse_placeholders(model: BaseModel) -> None:
                 raise ValueError(f"{name} holds a placeholder, not a secret; set it from ${{ENV}} or ${{file:PATH}}")
 
 
-class PluginConfig(BaseModel):
+class PluginConfig(Documented):
     """Base of a plugin's config. Unknown keys are refused, values are frozen, placeholder secrets too (G3)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @model_validator(mode="after")
     def _no_placeholder_secret(self) -> PluginConfig:
@@ -65,10 +65,8 @@ class GuardConfig(PluginConfig):
     """`observe` logs and counts what would have been refused, and refuses nothing."""
 
 
-class Match(BaseModel):
+class Match(Documented):
     """Which calls a plugin instance is for: globs on the provider's own, unprefixed names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     provider: str | None = None
     """Provider name."""
@@ -139,10 +137,8 @@ class HealthCheck:
     timeout: float = 5.0
 
 
-class NoParameters(BaseModel):
+class NoParameters(Documented):
     """What an operation without parameters takes."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)

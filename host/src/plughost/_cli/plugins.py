@@ -114,6 +114,7 @@ def show(given: str | None, name: str, *, as_json: bool) -> None:
     config = find_config(given)
     source = _source(config, name)
     kind = load_class(source, instance=name)
+    from plughost._documented import field_docs  # noqa: PLC0415 - imports pydantic
     from plughost.hookspecs import hook_names  # noqa: PLC0415 - imports pluggy
 
     row = next((row for row in survey(config) if row["name"] == name), _row(name, source))
@@ -123,8 +124,9 @@ def show(given: str | None, name: str, *, as_json: bool) -> None:
         return
     for key, value in row.items():
         click.echo(f"{key:13} {', '.join(value) if isinstance(value, list) else value}".rstrip())
+    docs = field_docs(kind.config_type)
     fields = kind.config_type.model_fields.items()
-    rows = [(key, "" if field.is_required() else repr(field.default), field.description or "") for key, field in fields]
+    rows = [(key, "" if field.is_required() else repr(field.default), docs.get(key, "")) for key, field in fields]
     click.echo()
     print_table(("CONFIG KEY", "DEFAULT", "DESCRIPTION"), rows)
 

@@ -6,18 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 from weakref import WeakSet
 
-from plughost import HealthCheck, HostConfig, MCPPlugin, Operation, PlughostError, hookimpl
-from pydantic import BaseModel, ConfigDict
+from plughost import HealthCheck, HostConfig, MCPPlugin, Operation, PlughostError, PluginConfig, hookimpl
 
 from plughost_upstream._config import UpstreamConfig, UpstreamTable, upstreams
 from plughost_upstream._guard import Guard
 from plughost_upstream._provider import UpstreamProvider
 
 
-class Selection(BaseModel):
+class Selection(PluginConfig):
     """Which upstreams an operation is about."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     provider: str | None = None
     """Name of the provider; all, if absent."""
