@@ -22,8 +22,6 @@ PYTHONS = sorted({"3.11", "3.13", RUNNING})
 PROJECT = nox.project.load_toml("pyproject.toml")
 MEMBERS: list[str] = PROJECT["tool"]["uv"]["workspace"]["members"]
 TEST_TOOLS = [tool for tool in PROJECT["dependency-groups"]["dev"] if tool.startswith(("pytest", "hypothesis"))]
-TEST_KIT = "./plugins/testing"
-"""What the tests of plugins use."""
 BARE = ("plugins/testing/tests", "tests/benchmarks")
 """Folders whose modules import one another by their bare names."""
 SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
@@ -103,13 +101,15 @@ def isolated(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """Each package with the oldest versions that it allows, the host's among them."""
+    """The host and all plugins with the oldest versions that they allow together, installed as users install them."""
     wheels = session.create_tmp()
-    session.run_install("uv", "build", "--quiet", "--wheel", "--package=plughost", f"--out-dir={wheels}")
-    alone = ["--exact", "--no-sources", "--resolution=lowest-direct", f"--find-links={wheels}"]
     for member in MEMBERS:
-        session.install(*alone, f"./{member}", TEST_KIT, *TEST_TOOLS)
-        session.run("pytest", *SIDE_BY_SIDE, "-m", FAST, f"{member}/tests", *session.posargs)
+        session.run_install("uv", "build", "--quiet", "--wheel", f"--package={distribution(member)}", f"-o={wheels}")
+    packages = [f"./{member}" for member in MEMBERS]
+    session.install(
+        "--exact", "--no-sources", "--resolution=lowest-direct", f"--find-links={wheels}", *packages, *TEST_TOOLS
+    )
+    session.run("pytest", *SIDE_BY_SIDE, "-m", FAST, *(f"{member}/tests" for member in MEMBERS), *session.posargs)
 
 
 @nox.session
