@@ -21,6 +21,7 @@ from plughost import (
     ErrorCode,
     EventType,
     GuardConfig,
+    Handler,
     Host,
     Match,
     MCPPlugin,
@@ -33,7 +34,7 @@ from plughost import (
     Result,
     hookimpl,
 )
-from plughost._pipeline import Layer, Pipeline, layers_of, order
+from plughost._pipeline import Layer, Pipeline, layers_of, order, traced
 from plughost._sdk import host_call
 
 pytestmark = pytest.mark.anyio
@@ -449,8 +450,7 @@ async def test_a_cached_answer_waits_for_the_handshake() -> None:
 async def test_tracing_logs_each_layer_with_its_own_time(caplog: pytest.LogCaptureFixture) -> None:
     """One line per layer and call, innermost first: phase, instance, time, method and target."""
     caplog.set_level(logging.INFO, "plughost.trace")
-    layers = [layer("outer", Phase.OBSERVE), layer("guard")]
-    pipeline = Pipeline(layers, trace=True)
+    pipeline = Pipeline([traced(layer("outer", Phase.OBSERVE)), traced(layer("guard"))])
 
     async def end(call: Call) -> Result:
         return {}
@@ -463,3 +463,43 @@ async def test_tracing_logs_each_layer_with_its_own_time(caplog: pytest.LogCaptu
         ("GUARD", "guard", ["us", "tools/call", "t"]),
         ("OBSERVE", "outer", ["us", "tools/call", "t"]),
     ]
+
+
+class Wrapper(MCPPlugin):
+    """Writes down when it is walked in place of others."""
+
+    def __init__(self, name: str, wrapped: str, trace: list[str]) -> None:
+        super().__init__(name=name)
+        self.wrapped = wrapped
+        self.trace = trace
+
+    @hookimpl
+    def plughost_layer(self, instance: str, phase: Phase, handler: Handler) -> Handler | None:
+        async def walk(call: Call, call_next: CallNext) -> Result:
+            self.trace.append(f"{self.name} around {instance} in {phase.name}")
+            return await handler(call, call_next)
+
+        if self.wrapped == "!":
+            raise ValueError("no")
+        return walk if instance == self.wrapped else None
+
+
+async def test_a_plugin_may_stand_around_the_layers_of_others() -> None:
+    """Only where it wants to; several stack, and when one leaves, its wrappers do."""
+    trace: list[str] = []
+    plugins = [Wrapper("w", "a", trace), Wrapper("x", "a", trace), Around("a", Phase.GUARD), Around("b", Phase.GUARD)]
+    async with hosting(*plugins) as host, Client(host.front) as client:
+        await client.call_tool("t", {})
+        assert trace == ["x around a in GUARD", "w around a in GUARD"]
+        await host.unregister("x")
+        trace.clear()
+        await client.call_tool("t", {})
+        assert trace == ["w around a in GUARD"]
+
+
+async def test_a_plugin_that_fails_to_wrap_is_refused() -> None:
+    """The message names it and the hook; what runs goes on without it."""
+    async with hosting(Around("a", Phase.GUARD)) as host:
+        with pytest.raises(PluginError, match=r"plugin 'w' .*plughost_layer raised ValueError: no"):
+            await host.register(Wrapper("w", "!", []))
+        assert "w" not in host.instances

@@ -72,6 +72,13 @@ async def host() -> AsyncIterator[Host]:
         yield running
 
 
+async def test_plughost_layer(host: Host) -> None:
+    """The example counts the layers of other instances that a call walks."""
+    async with Client(host.front) as client:
+        await client.call_tool("roll", {})
+    assert getattr(host.instances["census"].plugin, "walked")["stopwatch"] == 1  # noqa: B009 - its class is a file's
+
+
 async def test_plughost_health_checks(host: Host) -> None:
     """The example's check passes while there is space."""
     [check] = [check for _, check in host.health_checks]

@@ -24,7 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plughost._call import Call, CallNext, Principal, Result
+    from plughost._call import Call, CallNext, Handler, Principal, Result
     from plughost._config import Duration, HostConfig, HostSettings, PluginTable, ProviderTable, Size, load_config
     from plughost._errors import ConfigError, ControlError, ErrorCode, Fault, PlughostError, PluginError, ProviderError
     from plughost._events import EventType, HostEvent
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from plughost._shared import Clock, ResourcePool, SecretBox
 
 _HOME = {
-    "_call": "Call CallNext Principal Result",
+    "_call": "Call CallNext Handler Principal Result",
     "_config": "Duration HostConfig HostSettings PluginTable ProviderTable Size load_config",
     "_errors": "ConfigError ControlError ErrorCode Fault PlughostError PluginError ProviderError",
     "_events": "EventType HostEvent",
@@ -84,6 +84,7 @@ __all__ = [
     "EventType",
     "Fault",
     "GuardConfig",
+    "Handler",
     "HealthCheck",
     "Host",
     "HostConfig",

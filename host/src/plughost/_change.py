@@ -18,7 +18,7 @@ from plughost._generation import Generation
 from plughost._http import HTTPStack
 from plughost._inprocess import InProcessProvider, load_server
 from plughost._instance import Instance, in_order
-from plughost._pipeline import Pipeline
+from plughost._pipeline import Pipeline, traced
 from plughost._plugin import MCPPlugin, PluginConfig
 from plughost._provider import Kind, Provider
 
@@ -63,7 +63,9 @@ class Change:
             instances = self.instances.values()
             layers = [layer for item in instances for layer in item.layers(self.host.publish)]
             self.http = HTTPStack(instances, self.host.app.endpoint, self.host.settings.path)
-            pipeline = Pipeline(layers, trace=self.host.trace)
+            for item in instances:
+                layers = [item.wrapped(layer) for layer in layers]
+            pipeline = Pipeline(map(traced, layers) if self.host.trace else layers)
             self._seen = self.host.generation
             catalog = await Catalog.build(providers, self._seen.catalog)
             for conflict in catalog.new_conflicts(self._seen.catalog):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
@@ -123,6 +123,21 @@ class Instance:
 
     def layers(self, publish: Publish) -> list[Layer]:
         return layers_of(self.plugin, self.kind, self.table.match, self.contributed("plughost_middleware"), publish)
+
+    def wrapped(self, layer: Layer) -> Layer:
+        """The layer with what this plugin wants to run in place of its handler.
+
+        Raises:
+            PluginError: The hook raised.
+        """
+        hook = self.manager.hook.plughost_layer
+        if not hook.get_hookimpls():
+            return layer
+        try:
+            found = hook(instance=layer.instance, phase=layer.phase, handler=layer.handler)
+        except Exception as error:
+            raise self.error(f"plughost_layer raised {type(error).__name__}: {error}", remedy="See the log") from error
+        return replace(layer, handler=found[0]) if found else layer
 
     def tell(self, event: HostEvent) -> None:
         """Deliver an event; a plugin that raises only loses this one."""

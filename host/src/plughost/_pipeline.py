@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, cast
@@ -174,10 +174,9 @@ class Gate:
 class Pipeline:
     """The layers in force, the chains compiled from them, and a gate that counts the calls inside."""
 
-    def __init__(self, layers: Iterable[Layer], *, trace: bool = False) -> None:
+    def __init__(self, layers: Iterable[Layer]) -> None:
         self.layers = order(layers)
         self.gate = Gate()
-        self._trace = trace
 
     def outer(self, method: str, end: CallNext) -> CallNext:
         """OBSERVE, ADMIT and TRANSFORM around `end`, which resolves the target."""
@@ -206,11 +205,11 @@ class Pipeline:
     def _inside(layer: Layer, call: Call) -> bool:
         return layer.phase >= Phase.GUARD and layer.takes(call.method) and layer.concerns(call)
 
-    def _fold(self, layers: list[Layer], end: CallNext) -> CallNext:
+    @staticmethod
+    def _fold(layers: list[Layer], end: CallNext) -> CallNext:
         chain = end
         for layer in reversed(layers):
-            handler = _traced(layer) if self._trace else layer.handler
-            step = _bind(handler, chain)
+            step = _bind(layer.handler, chain)
             chain = _for_caller(layer.match, step, chain) if layer.match and layer.per_caller else step
         return chain
 
@@ -280,8 +279,10 @@ def _guarded(plugin: MCPPlugin[Any], item: Middleware, publish: Publish) -> Hand
     return guard
 
 
-def _traced(layer: Layer) -> Handler:
-    async def traced(call: Call, call_next: CallNext) -> Result:
+def traced(layer: Layer) -> Layer:
+    """The layer, with a line in the log for each call: phase, instance, and its own microseconds."""
+
+    async def trace(call: Call, call_next: CallNext) -> Result:
         inside = 0.0
 
         async def timed(call: Call) -> Result:
@@ -300,4 +301,4 @@ def _traced(layer: Layer) -> Handler:
             where = (layer.phase.name, layer.instance, own * 1e6, call.method, call.target or "")
             trace_logger.info("%-9s %-20s %8.1f us  %s %s", *where)
 
-    return traced
+    return replace(layer, handler=trace)

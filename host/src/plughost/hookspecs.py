@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from starlette.middleware import Middleware as HTTPMiddleware
     from starlette.routing import BaseRoute
 
+    from plughost._call import Handler
     from plughost._config import HostConfig
     from plughost._events import HostEvent
-    from plughost._plugin import HealthCheck, Middleware, Operation
+    from plughost._plugin import HealthCheck, Middleware, Operation, Phase
     from plughost._provider import Provider
 
 hookspec = pluggy.HookspecMarker("plughost")
@@ -51,6 +52,15 @@ def plughost_providers(config: HostConfig) -> Iterable[Provider]:  # type: ignor
     Called after `register()`, once per generation, with the configuration of that generation. A provider object that
     was returned before keeps running; a new one is started before the swap; one no longer returned is stopped after
     the drain.
+    """
+
+
+@hookspec
+def plughost_layer(instance: str, phase: Phase, handler: Handler) -> Handler | None:
+    """What to run in place of a layer's handler, to measure or trace it; `None` leaves it as it is.
+
+    Called once per generation and layer, with the layers of every instance, one's own too. A wrapper calls `handler`
+    with its own arguments and hands on what that returns or raises.
     """
 
 
