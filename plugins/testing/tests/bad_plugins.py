@@ -268,6 +268,13 @@ class CallsTwice(Good):
         return await call_next(call)
 
 
+class AnswersAlone(Good):
+    async def handle(self, call: Call, call_next: CallNext) -> Result:
+        if self.counted:
+            return {"content": [{"type": "text", "text": f"number {call.params['arguments']['number']}"}]}
+        return await super().handle(call, call_next)
+
+
 class SwallowsCancellation(Good):
     async def handle(self, call: Call, call_next: CallNext) -> Result:
         try:

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ClassVar
 
+import anyio
 import bad_plugins as bad
 import pytest
-from plughost import MCPPlugin
+from plughost import Call, CallNext, ErrorCode, MCPPlugin, Middleware, Phase, Refusal, Result, hookimpl
 from plughost_testing import PluginContract, Subject, VirtualClock, clauses, run
 
 Clause = Callable[[Subject], Coroutine[Any, Any, Any]]
@@ -90,11 +91,69 @@ CASES: list[tuple[Clause, Subject, str]] = [
     (clauses.fails_as_declared_with_its_backend, claims(bad.NeverRecovers, has_backend=True), "calls still fail 300 s"),
     (clauses.right_under_concurrency, claims(bad.MixesCalls), "concurrent ones got"),
     (clauses.right_under_concurrency, claims(bad.CallsTwice), "not once"),
+    (clauses.right_under_concurrency, claims(bad.CallsTwice, reuses=True), "not once"),
+    (clauses.right_under_concurrency, claims(bad.AnswersAlone), "not once"),
+    (clauses.right_under_concurrency, claims(bad.AnswersAlone, repeats=True), "not once"),
     (clauses.survives_cancellation, claims(bad.SwallowsCancellation), r"ends with \{.*, not cancelled"),
     (clauses.survives_cancellation, claims(bad.KeepsThePermit), r"of 100 calls cancelled at .* do not end"),
     (clauses.survives_cancellation, claims(bad.LeavesWorkBehind), r"cancelled at await point \d+ .* left behind"),
     (clauses.survives_cancellation, claims(bad.ForgetsToCountDown), "change the next one"),
 ]
+
+
+class FailsFirst(MCPPlugin):
+    """Fails the first attempt of each call, after a while."""
+
+    @hookimpl
+    def plughost_middleware(self) -> list[Middleware]:
+        return [Middleware(self.fail_first, Phase.PROTECT, methods={"tools/call"}, after=("under-test",))]
+
+    async def fail_first(self, call: Call, call_next: CallNext) -> Result:
+        if call.state.setdefault(self, 1) == 1:
+            call.state[self] = 2
+            await anyio.sleep(0.5)
+            raise Refusal(ErrorCode.UPSTREAM_UNAVAILABLE, "not yet")
+        return await call_next(call)
+
+
+class TriesAgain(MCPPlugin):
+    """A small retry."""
+
+    @hookimpl
+    def plughost_middleware(self) -> list[Middleware]:
+        return [Middleware(self.retry, Phase.PROTECT, methods={"tools/call"})]
+
+    async def retry(self, call: Call, call_next: CallNext) -> Result:
+        try:
+            with anyio.fail_after(5):
+                return await call_next(call)
+        except Refusal:
+            await anyio.sleep(1)
+            return await call_next(call)
+
+
+class TestRetryOfWhatFails(PluginContract):
+    """A plugin is held to the contract also where no call succeeds without it."""
+
+    plugin_class = TriesAgain
+    fails = None
+
+    def needs(self) -> list[MCPPlugin[Any]]:
+        return [FailsFirst()]
+
+
+class TestHedge(PluginContract):
+    """A plugin that asks twice, and says so."""
+
+    plugin_class = bad.CallsTwice
+    config = {"limit": 500}
+    other_config = {"limit": 700}
+    keeps_state = True
+    repeats = True
+    fails = None
+
+    def state_of(self, plugin: MCPPlugin[Any]) -> object:
+        return None
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ class Subject:
     plugin_class: ClassVar[type[MCPPlugin[Any]]]
     """The plugin."""
     config: ClassVar[Mapping[str, Any]] = {}
-    """A valid config, under which the plugin lets a few hundred calls of `echo` pass."""
+    """A valid config, under which the plugin lets a few hundred calls of `echo` pass; each takes up to a second."""
 
     # Config
     invalid: ClassVar[Mapping[str, Sequence[Any]]] = {}
@@ -41,6 +41,8 @@ class Subject:
     """Methods whose parameters or results it may change; all others must pass untouched."""
     reuses: ClassVar[bool] = False
     """Whether it may answer without the provider, so that not every call arrives there."""
+    repeats: ClassVar[bool] = False
+    """Whether it may ask the provider more than once for one call that succeeds, as hedging does."""
 
     # Failure
     fails: ClassVar[Literal["closed", "open"] | None] = "closed"
@@ -123,5 +125,5 @@ async def _answer(call: Call, params: Mapping[str, Any]) -> Result:
     """Say which call it is, after a while that depends on it, so that calls overtake each other."""
     del call
     number = int((params.get("arguments") or {}).get("number", 0))
-    await anyio.sleep(1 + number * 7 % 10)
+    await anyio.sleep(0.1 + number * 7 % 10 / 10)
     return text(f"number {number}")

@@ -6,10 +6,12 @@ import asyncio
 import gc
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import count
 from statistics import median
 
 import anyio
+from mcp.shared.exceptions import MCPError
 
 from plughost_testing._cancellation import Interruption
 from plughost_testing._leaks import Inventory, check_leaks
@@ -34,8 +36,10 @@ async def right_under_concurrency(subject: Subject) -> None:
                 f"call {number} of {CONCURRENT} concurrent ones got {answer}; alone it gets the like of {alone}"
             )
         arrived = Counter(item.params["arguments"]["number"] for item in stage.provider.calls)
-        wrong = {number: arrived[number] for number in range(CONCURRENT) if arrived[number] != 1}
-        assert subject.reuses or not wrong, f"calls arrived at the provider not once, but (call: times) {wrong}"
+        lost = {number: 0 for number in range(CONCURRENT) if not arrived[number]}
+        doubled = {number: times for number, times in arrived.items() if times > 1}
+        wrong = {**({} if subject.reuses else lost), **({} if subject.repeats else doubled)}
+        assert not wrong, f"calls arrived at the provider not once, but (call: times) {wrong}"
 
 
 async def survives_cancellation(subject: Subject) -> None:
@@ -88,14 +92,14 @@ async def measure_overhead(subject: Subject) -> float:
 async def _round(stage: Stage) -> float:
     """Microseconds a call, of one round."""
     stage.provider.script("echo", text("at once"))
-    await stage.echo()
     calls = [echo_call(number) for number in range(CALLS_A_ROUND)]
     collecting = gc.isenabled()
     gc.disable()
     try:
         begin = time.perf_counter()
         for call in calls:
-            await stage.host.dispatch(call)
+            with suppress(MCPError):  # without the plugin, what it mends may fail
+                await stage.host.dispatch(call)
         return (time.perf_counter() - begin) / len(calls) * 1e6
     finally:
         if collecting:
