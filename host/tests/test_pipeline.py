@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import Any
 
+import anyio
 import pytest
 from asgi_wire import LegacySession, post, request
 from asgi_wire import call as call_tool
@@ -364,6 +366,50 @@ async def test_an_error_from_inside_is_not_the_guards(config: dict[str, str]) ->
         response = await call_tool(host.app, "t")
     assert response["error"]["code"] == ErrorCode.UPSTREAM_UNAVAILABLE
     assert calls == ["asked"]
+
+
+async def test_a_guard_that_fails_after_several_attempts_hands_out_the_answer() -> None:
+    """G1: of attempts that failed, were answered and were cancelled, the answer counts when fail_mode is open."""
+    asked = count(1)
+
+    async def answer(call: Call, params: Any) -> dict[str, Any]:
+        match next(asked):
+            case 1:
+                raise Refusal(ErrorCode.UPSTREAM_UNAVAILABLE, "down")
+            case 2:
+                return text("the answer")
+            case _:
+                return await anyio.sleep_forever()
+
+    async def try_thrice(call: Call, call_next: CallNext) -> Result:
+        with suppress(Refusal):
+            await call_next(call)
+        await call_next(call)
+        with anyio.move_on_after(0):
+            await call_next(call)
+        raise KeyError("lost count")
+
+    guard = Around("guard", handler=try_thrice, config=Guards(fail_mode="open"))
+    async with host_of(StubProvider("p", ["t"], answer=answer), plugins=[guard]) as host:
+        response = await call_tool(host.app, "t")
+    assert response["result"]["content"] == text("the answer")["content"]
+
+
+async def test_a_call_that_a_guard_cancelled_itself_is_refused() -> None:
+    """Where the provider was asked and gave no answer there is none to let pass, not even in mode = "observe"."""
+
+    async def cut(call: Call, call_next: CallNext) -> Result:
+        with anyio.move_on_after(0):
+            return await call_next(call)
+        raise Refusal(ErrorCode.TIMEOUT, "too slow")
+
+    async def hang(call: Call, params: Any) -> dict[str, Any]:
+        return await anyio.sleep_forever()
+
+    guard = Around("guard", handler=cut, config=Guards(mode="observe"))
+    async with host_of(StubProvider("p", ["t"], answer=hang), plugins=[guard]) as host:
+        response = await call_tool(host.app, "t")
+    assert response["error"]["code"] == ErrorCode.TIMEOUT
 
 
 # -- what each kind of message passes ----------------------------------------------------------------------------------

@@ -257,8 +257,10 @@ def _guarded(plugin: MCPPlugin[Any], item: Middleware, publish: Publish) -> Hand
         try:
             return await handler(call, onward)
         except Exception as error:
-            if inner and inner[-1][1] is error:
+            if any(failure is error for _, failure in inner):
                 raise  # the call's own failure on its way out
+            if inner and not any(map(_is_outcome, inner)):
+                raise  # it began the call and cancelled it: there is nothing to hand out, and no second time
             refusal = error if isinstance(error, MCPError) else None
             if not observing and (refusal is not None or not fail_open):
                 raise
@@ -270,13 +272,18 @@ def _guarded(plugin: MCPPlugin[Any], item: Middleware, publish: Publish) -> Hand
                 logger.exception("%s failed; %r passes, since %s", plugin.name, call, why)
         if not inner:
             return await call_next(call)
-        result, failure = inner[-1]
+        result, failure = max(filter(_is_outcome, reversed(inner)), key=lambda outcome: outcome[1] is None)
         if failure is not None:
             raise failure
         assert result is not None
         return result
 
     return guard
+
+
+def _is_outcome(attempt: tuple[Result | None, BaseException | None]) -> bool:
+    """Whether an attempt ended by itself, and was not cancelled from further out."""
+    return attempt[1] is None or isinstance(attempt[1], Exception)
 
 
 def traced(layer: Layer) -> Layer:
