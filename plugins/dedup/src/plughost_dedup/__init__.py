@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from plughost import MCPPlugin, PluginConfig
 
-__all__ = ["DedupPlugin"]
+from plughost_dedup._flight import SingleFlight, copied
+from plughost_dedup._key import IDEMPOTENCY_KEY, call_key
+
+__all__ = ["IDEMPOTENCY_KEY", "DedupPlugin", "SingleFlight", "call_key", "copied"]
 
 
 class DedupPlugin(MCPPlugin[PluginConfig]):

@@ -1,0 +1,190 @@
+"""Single flight: concurrent callers of one key share one execution.
+
+The term is that of Go's `golang.org/x/sync/singleflight`. There a caller runs the work for all; here the work is a task
+of its own, so that the first caller can give up without failing the others, and nobody has to run it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Generic, TypeVar, cast
+
+import anyio
+
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+
+
+class SingleFlight(Generic[T]):
+    """Executions under way, by key.
+
+        flights = SingleFlight[dict[str, Any]]()
+        result = await flights.run(key, work)
+
+    `shareable` says of a result whether several callers may have it. Of one that is not, the caller that waited longest
+    gets it, and each other runs its own work, on its own.
+
+    The work runs in the context variables of the first caller. It is cancelled when the last caller has given up, and
+    that one waits until the work has ended, as if it had run it itself.
+    """
+
+    def __init__(self, shareable: Callable[[T], bool] = lambda _: True) -> None:
+        self._flights: dict[Hashable, _Flight[T]] = {}
+        self._shareable = shareable
+        self.started = 0
+        """Executions so far."""
+        self.joined = 0
+        """Callers so far that found one under way."""
+
+    async def run(self, key: Hashable, work: Callable[[], Awaitable[T]], *, home: object = None) -> T:
+        """What `work()` returns or raises: of the execution under way for `key`, or of a new one.
+
+        A result that several callers get is a copy for each. So is an exception: raising it in one of them adds
+        nothing to the traceback that another sees.
+
+        `home` is whatever must not go away while the work runs, by identity. The last caller of the home that the work
+        was started in stays until it has ended, even cancelled, if callers from elsewhere still wait for it.
+        """
+        flight = self._flights.get(key)
+        if flight is None:
+            self.started += 1
+            flight = self._flights[key] = _Flight(self._flights, key, home)
+            flight.task = asyncio.create_task(flight.fly(work))
+        else:
+            self.joined += 1
+            flight.alone = False
+        waiter = asyncio.get_running_loop().create_future()
+        flight.waiting[waiter] = home
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            await flight.leave(waiter)
+            raise
+        if flight.error is not None:
+            error = flight.error if flight.alone else fresh(flight.error)
+            try:
+                raise error
+            finally:
+                del error, flight  # the traceback holds this frame
+        result = cast("T", flight.result)
+        if flight.alone:
+            return result
+        if self._shareable(result):
+            return copied(result)
+        if flight.taken:
+            return await work()
+        flight.taken = True
+        return result
+
+    async def aclose(self) -> None:
+        """Cancel what is under way, and wait for its end."""
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.abandon()
+        if flights:
+            await asyncio.wait([flight.task for flight in flights])
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._flights
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def __repr__(self) -> str:
+        return f"<SingleFlight {len(self)} under way, {self.started} started, {self.joined} joined>"
+
+
+class _Flight(Generic[T]):
+    """One execution, and who waits for it."""
+
+    __slots__ = ("_flights", "_home", "_key", "alone", "error", "result", "taken", "task", "waiting")
+
+    task: asyncio.Task[None]
+
+    def __init__(self, flights: dict[Hashable, _Flight[T]], key: Hashable, home: object) -> None:
+        self._flights = flights
+        self._key = key
+        self._home = home
+        self.waiting: dict[asyncio.Future[None], object] = {}
+        self.alone = True
+        self.taken = False
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+    async def fly(self, work: Callable[[], Awaitable[T]]) -> None:
+        landed = False
+        try:
+            self.result = await work()
+            landed = True
+        except Exception as error:  # noqa: BLE001 - each caller raises it
+            self.error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)  # without this frame
+            landed = True
+        finally:
+            if landed:
+                self._forget()
+                for waiter in self.waiting:
+                    if not waiter.done():
+                        waiter.set_result(None)
+            else:
+                self.abandon()
+
+    def abandon(self) -> None:
+        """Cancel the work, and with it who waits for it."""
+        self._forget()
+        self.task.cancel()
+        for waiter in self.waiting:
+            waiter.cancel()
+
+    async def leave(self, waiter: asyncio.Future[None]) -> None:
+        """Take a caller out that gave up; with the last one, end the work."""
+        home = self.waiting.pop(waiter, None)
+        if self.task.done():
+            return
+        if not self.waiting:
+            self._forget()
+            self.task.cancel()
+        elif home is not self._home or any(other is home for other in self.waiting.values()):
+            return
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([self.task])
+
+    def _forget(self) -> None:
+        if self._flights.get(self._key) is self:
+            del self._flights[self._key]
+
+
+def copied(value: T) -> T:
+    """A copy of a JSON value that shares no object with it that could be changed."""
+    return cast("T", _copied(value))
+
+
+def _copied(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {name: _copied(item) for name, item in value.items()}
+    if kind is list:
+        return [_copied(item) for item in value]
+    if value is None or kind in _SCALARS:
+        return value
+    return copy.deepcopy(value)
+
+
+_SCALARS = frozenset({str, int, float, bool, bytes})
+
+
+def fresh(error: E) -> E:
+    """Another exception of the same type with the same contents, cause and traceback."""
+    kind = type(error)
+    try:
+        clone = copy.copy(error)
+    except Exception:  # noqa: BLE001 - a constructor that does not take what it stored in `args`
+        clone = kind.__new__(kind, *error.args)
+        clone.__dict__.update(error.__dict__)
+    clone.args = error.args
+    if hasattr(clone, "__notes__"):
+        clone.__notes__ = list(error.__notes__)
+    clone.__cause__, clone.__context__ = error.__cause__, error.__context__
+    clone.__suppress_context__ = error.__suppress_context__
+    return clone.with_traceback(error.__traceback__)
