@@ -17,6 +17,7 @@ from textwrap import dedent
 from typing import Any
 
 import anyio
+import psutil
 import pytest
 from asgi_wire import COMMON, LEGACY, headers_for, request
 from plughost import ConfigError, PlughostError, load_config
@@ -203,7 +204,8 @@ def test_an_address_of_another_machine_is_named() -> None:
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 
-async def test_sigterm_under_load_loses_no_call(served: Served) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+async def test_leaving_under_load_loses_no_call(served: Served, number: signal.Signals) -> None:
     """Twenty calls are under way: each is answered, and then the process ends with 0."""
     responses: list[Any] = []
 
@@ -215,7 +217,7 @@ async def test_sigterm_under_load_loses_no_call(served: Served) -> None:
             for _ in range(20):
                 tasks.start_soon(call)
             await anyio.to_thread.run_sync(wait_for, lambda: served.entered() == 20, "20 calls")
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             await anyio.to_thread.run_sync(wait_for, lambda: not accepts(served.port), "an end of listening")
             served.release()
         assert await anyio.to_thread.run_sync(process.wait, LIMIT) == 0, served.log
@@ -333,6 +335,26 @@ async def test_workers_share_a_port(served: Served) -> None:
             pass
         process.send_signal(signal.SIGTERM)
         assert await anyio.to_thread.run_sync(process.wait, LIMIT) == 0, served.log
+
+
+async def test_a_signal_of_the_terminal_drains_workers(served: Served) -> None:
+    """It goes to the whole process group; a worker hears it once, and answers the call that it has."""
+    served.write(host=SHARED)
+    responses: list[Any] = []
+
+    async def call() -> None:
+        responses.append(await served.call("hold"))
+
+    with served.running("--workers", "2") as process, anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await anyio.to_thread.run_sync(wait_for, served.entered, "the call")
+            os.killpg(process.pid, signal.SIGINT)
+            family = psutil.Process(process.pid)
+            await anyio.to_thread.run_sync(wait_for, lambda: len(family.children()) < 2, "the end of the idle worker")
+            served.release()
+        assert await anyio.to_thread.run_sync(process.wait, LIMIT) == 0, served.log
+    assert responses[0]["result"]["structuredContent"] == {"result": "done"}
 
 
 def test_workers_refuse_what_they_cannot_share(served: Served) -> None:

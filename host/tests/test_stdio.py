@@ -170,6 +170,23 @@ def test_sigterm_gives_a_hung_call_up(process: Process) -> None:
     assert time.monotonic() - begin < 5
 
 
+def test_the_end_of_input_ends_a_listen_stream(process: Process) -> None:
+    """With its final result; the client's end holds nothing open, and the exit is 0."""
+    process.send(request("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, request_id="stream"))
+    assert process.receive()["method"] == "notifications/subscriptions/acknowledged"
+    process.stdin.close()
+    assert process.receive()["id"] == "stream"
+    assert process.child.wait(LIMIT) == 0
+
+
+def test_the_end_of_input_gives_a_hung_call_up(process: Process) -> None:
+    """After `drain_timeout`, with 1: its answer never came."""
+    process.send(request("tools/call", {"name": "slow", "_meta": {"progressToken": 1}}))
+    assert process.receive()["method"] == "notifications/progress"
+    process.stdin.close()
+    assert process.child.wait(LIMIT) == 1
+
+
 def test_files_in_place_of_pipes(config: Path) -> None:
     """An event loop cannot wait for a file; the conversation is read from it all the same."""
     asked = config.with_name("asked")

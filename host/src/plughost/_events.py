@@ -23,12 +23,17 @@ class EventType(StrEnum):
     CONFIG_RELOADED = "config.reloaded"  #: a changed configuration took effect
     CONFIG_REFUSED = "config.refused"  #: a changed configuration was refused; what ran before runs on
     HOST_STARTED = "host.started"  #: the host takes calls
+    HOST_NOT_READY = "host.not_ready"  #: the host wants no more work, and still takes calls for a grace
     HOST_DRAINING = "host.draining"  #: the host takes no new calls and finishes those in flight
+    HOST_DRAINED = "host.drained"  #: the drain is over; `finished` says whether every call was answered
+    HOST_READY = "host.ready"  #: the host takes calls again, after a drain for maintenance
+    HEALTH_CHANGED = "health.changed"  #: the host is healthy, degraded or unhealthy, and was not so before
     FAIL_OPEN = "guard.fail_open"  #: a guard failed and, as its `fail_mode` says, let the call pass
     WOULD_REFUSE = "guard.would_refuse"  #: a guard in `mode = "observe"` would have refused the call
     REFUSED = "call.refused"  #: a guard refused a call
     BREAKER_OPENED = "breaker.opened"  #: a circuit breaker refuses calls from now on
     BREAKER_HALF_OPENED = "breaker.half_opened"  #: a circuit breaker lets probes through
+    BREAKER_RECOVERING = "breaker.recovering"  #: a circuit breaker lets more and more calls through at a time
     BREAKER_CLOSED = "breaker.closed"  #: a circuit breaker lets all calls through again
     RETRIED = "retry.retried"  #: a failed attempt is repeated
     BUDGET_EXHAUSTED = "retry.budget_exhausted"  #: a failed attempt is not repeated: too many were

@@ -51,7 +51,7 @@ from plughost._provider import (
     ResourceChanged,
 )
 from plughost._sdk import channel_of, host_call
-from plughost._shared import Clock, SystemClock
+from plughost._shared import Clock, Shutdown, SystemClock
 from plughost._subscriptions import EVENT_OF, Subscriptions
 
 T = TypeVar("T")
@@ -132,6 +132,9 @@ class Host:
         self._change = anyio.Lock()
         self._changing: anyio.CancelScope | None = None
         self._stopping = False
+        self.draining = False
+        """Whether the host wants no more work: it leaves, or a plugin drains it for a while."""
+        self._left: bool | None = None
         self._events: deque[HostEvent] = deque(maxlen=10_000)
         self._provider_events: deque[tuple[str, ProviderEvent]] = deque()
         self._news = anyio.Event()
@@ -148,7 +151,8 @@ class Host:
     async def __aenter__(self) -> Self:
         if self.running:
             raise RuntimeError(f"{self!r} runs already")
-        self._stopping = False
+        self._stopping = self.draining = False
+        self._left = None
         self.settings = self.config.host
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.push_async_callback(self._stop)
@@ -165,10 +169,8 @@ class Host:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.publish(HostEvent(EventType.HOST_DRAINING, self.settings.name))
         with anyio.CancelScope(shield=True):
-            self.end_streams()
-            await self.drain(everything=True)  # while sessions can still be answered
+            await self.leave()  # while sessions can still be answered
         await self._stack.aclose()  # not told of `error`: a task group would wrap it
 
     async def _stop(self) -> None:
@@ -178,14 +180,15 @@ class Host:
         """
         assert self._tasks is not None
         self._stopping = True
+        limit = self.shutdown.unregister_timeout if self.shutdown is not None else self.config.host.drain_timeout
         if self._changing is not None and not self._changing.shield:
             self._changing.cancel()
         with anyio.CancelScope(shield=True):
             async with self._change:
                 for provider in self.generation.catalog.providers.values():
-                    await self.stop_provider(provider)
+                    await self.stop_provider(provider, limit)
                 for instance in reversed(self.instances.values()):
-                    await self.unregister_instance(instance)
+                    await self.unregister_instance(instance, limit)
         self.instances = {}
         self.generation = Generation(Pipeline(()), Catalog(()))
         self.http = HTTPStack((), self.app.endpoint, self.settings.path)
@@ -209,19 +212,40 @@ class Host:
         """Calls still inside what has been swapped out."""
         return sum(gate.inside for gate in self.retired)
 
-    async def drain(self, *, everything: bool = False) -> bool:
-        """Wait until no call is inside what has been swapped out, or inside at all; at most `drain_timeout`.
+    @property
+    def shutdown(self) -> Shutdown | None:
+        """The plugin that decides how the host takes leave, if there is one."""
+        return self.get(Shutdown, None)  # type: ignore[type-abstract]
 
-        Says whether all left.
+    async def leave(self, *, listening: bool = False) -> bool:
+        """Take leave of the clients, once: as the plugin says that provides `Shutdown`, or else at once.
+
+        `listening` says whether new clients can still reach the host. Says whether every call was finished.
         """
+        if self._left is None:
+            self.draining = True
+            if self.shutdown is not None:
+                self._left = await self.shutdown.leave(listening=listening)
+            else:
+                self.publish(HostEvent(EventType.HOST_DRAINING, self.settings.name))
+                self.end_streams()
+                self._left = await self.drain(everything=True)
+        return self._left
+
+    async def drain(self, *, everything: bool = False, limit: float | None = None) -> bool:
+        """Wait until no call is inside what has been swapped out, or inside at all.
+
+        At most `limit` seconds, by default `drain_timeout`. Says whether all left.
+        """
+        limit = self.config.host.drain_timeout if limit is None else limit
         current = [self.generation.pipeline.gate] if everything else []
-        with anyio.move_on_after(self.config.host.drain_timeout):
+        with anyio.move_on_after(limit):
             for gate in (*self.retired, *current):
                 await gate.drained()
         self.retired = [gate for gate in self.retired if gate.inside]
         inside = self.inside_retired + sum(gate.inside for gate in current)
         if inside:
-            logger.warning("%d calls did not finish within %s s", inside, self.config.host.drain_timeout)
+            logger.warning("%d calls did not finish within %s s", inside, limit)
         return not inside
 
     def end_streams(self) -> None:
@@ -344,11 +368,11 @@ class Host:
             self._registering, self._pending = None, {}
         item.lifecycle = lifecycle
 
-    async def unregister_instance(self, item: Instance) -> None:
+    async def unregister_instance(self, item: Instance, limit: float | None = None) -> None:
         """Run `unregister()`; one that raises or hangs is logged, and gone all the same."""
         if item.lifecycle is not None:
             lifecycle, item.lifecycle = item.lifecycle, None
-            await lifecycle.leave(self.config.host.drain_timeout)
+            await lifecycle.leave(self.config.host.drain_timeout if limit is None else limit)
         item.shared.clear()
         item.manager.unregister(item.plugin)
 
@@ -383,10 +407,10 @@ class Host:
             raise ProviderError(provider.name, f"does not start: {type(error).__name__}: {error}") from error
         return True
 
-    async def stop_provider(self, provider: Provider) -> None:
+    async def stop_provider(self, provider: Provider, limit: float | None = None) -> None:
         """Stop a provider; one that raises or hangs is logged, and gone all the same."""
         if (lifecycle := self._running.pop(id(provider), None)) is not None:
-            await lifecycle.leave(self.config.host.drain_timeout)
+            await lifecycle.leave(self.config.host.drain_timeout if limit is None else limit)
 
     # -- what plugins use ---------------------------------------------------------------------------------------------
 

@@ -32,7 +32,9 @@ RESTART_AFTER = 1.0
 LISTEN_FD = "PLUGHOST_LISTEN_FD"
 """Environment variable that hands a worker its socket."""
 GRACE = 1.0
-"""Seconds after `drain_timeout` when the server cuts what is left."""
+"""Seconds after the drain when the server cuts what is left."""
+LEAVE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""Signals that ask the host to leave; the second one ends it at once."""
 
 
 def serve(path: Path, *, stdio: bool = False, watch: bool = False, workers: int = 1, trace: bool = False) -> int:
@@ -122,7 +124,14 @@ async def _supervise(command: list[str], listener: socket.socket, workers: int) 
             fd = listener.fileno()
             environment = {**os.environ, LISTEN_FD: str(fd)}
             async with await anyio.open_process(
-                command, stdin=None, stdout=None, stderr=None, pass_fds=[fd], env=environment
+                # A session of its own: the signal of a terminal reaches a worker once, from here, and not twice.
+                command,
+                stdin=None,
+                stdout=None,
+                stderr=None,
+                pass_fds=[fd],
+                env=environment,
+                start_new_session=True,
             ) as process:
                 running.add(process)
                 if leaving.is_set():  # the signal came while this one was being made
@@ -136,7 +145,7 @@ async def _supervise(command: list[str], listener: socket.socket, workers: int) 
                 await anyio.sleep(RESTART_AFTER)
 
     async def hand_on() -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with anyio.open_signal_receiver(*LEAVE, signal.SIGHUP) as signals:
             async for number in signals:
                 if number != signal.SIGHUP:
                     leaving.set()
@@ -168,6 +177,14 @@ def _configure_logging(config: HostConfig, *, trace: bool) -> None:
 class _Server(uvicorn.Server):
     """uvicorn without signal handlers of its own: the host decides how to leave."""
 
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._end_streams()  # those too that clients opened again while the host still listened
+        await super().shutdown(sockets)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -186,7 +203,7 @@ class _Serving:
     async def run(self, speak: Callable[[_Serving], Awaitable[None]]) -> int:
         """Enter the host, let `speak` serve clients until `leaving` is set, and say whether every call finished."""
         failure: PlughostError | None = None
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with anyio.open_signal_receiver(*LEAVE, signal.SIGHUP) as signals:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._obey, signals, tasks)
                 try:
@@ -209,11 +226,15 @@ class _Serving:
                 tasks.start_soon(self._reload_on_change, source)
             await speak(self)
 
-    async def leave(self) -> None:
-        """Wait for the signal to leave, end the long streams, and let calls finish."""
-        await self.leaving.wait()
-        self.host.end_streams()
-        self.drained = await self.host.drain(everything=True)
+    @property
+    def patience(self) -> float:
+        """Seconds that calls in flight get to finish."""
+        policy = self.host.shutdown
+        return policy.drain_timeout if policy is not None else self.host.config.host.drain_timeout
+
+    async def leave(self, *, listening: bool = False) -> None:
+        """End the long streams, and let calls finish."""
+        self.drained = await self.host.leave(listening=listening)
 
     async def _obey(self, signals: AsyncIterator[int], tasks: TaskGroup) -> None:
         async for number in signals:
@@ -240,20 +261,23 @@ class _Serving:
 async def _listen(listener: socket.socket, serving: _Serving) -> None:
     """Serve HTTP on a socket."""
     settings = serving.host.settings
-    server = _Server(
-        uvicorn.Config(
-            serving.host.app,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=int(settings.drain_timeout + GRACE),
-        )
+    config = uvicorn.Config(
+        serving.host.app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=int(settings.drain_timeout + GRACE),
     )
+    server = _Server(config, serving.host.end_streams)
 
     async def leave() -> None:
         await serving.leaving.wait()
+        listening = serving.host.shutdown is not None  # without it nobody would refuse new calls
+        server.should_exit = not listening
+        await serving.leave(listening=listening)
+        # What has been answered may take its time to reach the client; what hangs has had its time.
+        config.timeout_graceful_shutdown = int(GRACE + (serving.patience if serving.drained else 0))
         server.should_exit = True
-        await serving.leave()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(leave)
@@ -269,14 +293,16 @@ async def _speak(wire: Wire, serving: _Serving) -> None:
     async with anyio.create_task_group() as tasks:
 
         async def leave() -> None:
+            await serving.leaving.wait()
             await serving.leave()
             wire.end()  # what has been answered is still being written
             await anyio.sleep(GRACE)
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(leave)
-        async with wire.streams(serving.host.config.host.drain_timeout) as (read, write):
+        async with wire.streams(serving.patience, serving.host.end_streams) as (read, write):
             await front.run(read, write, front.create_initialization_options())
+        serving.drained = serving.drained and wire.answered
         tasks.cancel_scope.cancel()
 
 

@@ -44,6 +44,28 @@ class ResourcePool(Protocol[T_co]):
     def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[T_co]: ...
 
 
+@runtime_checkable
+class Shutdown(Protocol):
+    """How a host takes leave. Without a plugin that provides it, the host listens no more and drains."""
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds that calls in flight get to finish."""
+        ...
+
+    @property
+    def unregister_timeout(self) -> float:
+        """Seconds that each provider and each plugin then gets to release what it holds."""
+        ...
+
+    async def leave(self, *, listening: bool) -> bool:
+        """Finish what clients have begun, and take nothing new. Says whether every call was finished.
+
+        `listening` says whether new clients can still reach the host meanwhile.
+        """
+        ...
+
+
 class SystemClock:
     """The machine's clock."""
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -38,6 +38,8 @@ class Wire:
         sys.stdout.flush()
         self.stdin, self.stdout = os.dup(0), os.dup(1)
         self._incoming: asyncio.ReadTransport | None = None
+        self.answered = True
+        """Whether every request has been answered, once the streams have ended."""
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(2, 1)
@@ -55,11 +57,15 @@ class Wire:
         os.dup2(self.stdout, 1)
 
     @asynccontextmanager
-    async def streams(self, patience: float) -> AsyncIterator[tuple[Any, Any]]:
-        """The SDK's message streams over the wire. The end waits up to `patience` seconds for what is unanswered."""
+    async def streams(self, patience: float, ended: Callable[[], None]) -> AsyncIterator[tuple[Any, Any]]:
+        """The SDK's message streams over the wire.
+
+        At the end of input `ended` is called, and what is unanswered gets up to `patience` seconds.
+        """
         unanswered = Unanswered(patience)
         async with self._open() as (read, write):
-            yield _Incoming(read, unanswered), _Outgoing(write, unanswered)
+            yield _Incoming(read, unanswered, ended), _Outgoing(write, unanswered)
+        self.answered = not unanswered.given_up
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[tuple[Any, Any]]:
@@ -120,6 +126,7 @@ class Unanswered:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._ids: set[RequestId] = set()
+        self.given_up = False
         self._none = anyio.Event()
 
     def read(self, message: JSONRPCMessage) -> None:
@@ -144,14 +151,16 @@ class Unanswered:
             self._none = anyio.Event()
             with anyio.move_on_after(self._patience):
                 await self._none.wait()
+            self.given_up = bool(self._ids)
 
 
 class _Incoming:
     """The SDK's read stream, whose end waits for the answers."""
 
-    def __init__(self, inner: Any, unanswered: Unanswered) -> None:
+    def __init__(self, inner: Any, unanswered: Unanswered, ended: Callable[[], None]) -> None:
         self._inner = inner
         self._unanswered = unanswered
+        self._ended = ended
 
     def __aiter__(self) -> Self:
         return self
@@ -160,6 +169,7 @@ class _Incoming:
         try:
             item = await self._inner.__anext__()
         except StopAsyncIteration:
+            self._ended()
             await self._unanswered.wait()
             raise
         if isinstance(item, SessionMessage):
