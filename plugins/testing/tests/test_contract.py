@@ -88,6 +88,11 @@ CASES: list[tuple[Clause, Subject, str]] = [
     (clauses.fails_as_declared, claims(bad.Plain, fails=None), "reads the call or its config"),
     (clauses.fails_as_declared_with_its_backend, claims(bad.Plain), "set has_backend"),
     (clauses.fails_as_declared_with_its_backend, claims(bad.FailsOpenUnasked, has_backend=True), "its backend failed"),
+    (
+        clauses.fails_as_declared_with_its_backend,
+        claims(bad.Plain, has_backend=True, degrades=True),
+        "fails open, but the client got",
+    ),
     (clauses.fails_as_declared_with_its_backend, claims(bad.NeverRecovers, has_backend=True), "calls still fail 300 s"),
     (clauses.right_under_concurrency, claims(bad.MixesCalls), "concurrent ones got"),
     (clauses.right_under_concurrency, claims(bad.CallsTwice), "not once"),

@@ -51,6 +51,8 @@ class Subject:
     healthy call it reads neither the call nor its config, so that there is nothing to fail."""
     has_backend: ClassVar[bool] = False
     """Whether it keeps something outside the process; then override `broken_backend`."""
+    degrades: ClassVar[bool] = False
+    """Whether it goes on without its backend, by what it knows itself, whatever its other failures mean."""
 
     # Reconfiguration
     other_config: ClassVar[Mapping[str, Any] | None] = None
