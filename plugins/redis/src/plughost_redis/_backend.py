@@ -131,7 +131,7 @@ class RedisBackend:
         async def check() -> None:
             await self.run(lambda redis: redis.ping())
 
-        return HealthCheck(f"{self.name}: {self.url}", check)
+        return HealthCheck("redis", check)
 
     async def _ask(self, work: Callable[[Redis], Awaitable[T]], limit: float) -> T:
         loop = asyncio.get_running_loop()

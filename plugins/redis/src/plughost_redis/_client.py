@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -13,6 +15,10 @@ from redis.maint_notifications import MaintNotificationsConfig
 from plughost_redis._url import StoreURL
 
 __all__ = ["AWAY", "NoScriptError", "connect"]
+
+logging.getLogger(
+    "push_response"
+)  # if this logger is new, the client's first subscription gives it a handler to stderr
 
 CONNECTIONS = 32
 AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError)
