@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -316,8 +317,13 @@ async def test_watch_reloads(served: Served) -> None:
 SHARED = f'stateless_legacy = true\nrequest_state_keys = ["{"k" * 32}"]\ncontrol = false'
 
 
+def mode(folder: str) -> int | None:
+    """Who may do what with a folder; `None` if it is gone."""
+    return stat.S_IMODE(Path(folder).stat().st_mode) if Path(folder).exists() else None
+
+
 async def test_workers_share_a_port(served: Served) -> None:
-    """Two processes answer; one that dies is replaced; SIGTERM ends them all with 0."""
+    """Two processes answer, and share a private folder; one that dies is replaced; SIGTERM ends them all with 0."""
     served.write(host=SHARED)
 
     async def a_worker() -> int:
@@ -329,12 +335,15 @@ async def test_workers_share_a_port(served: Served) -> None:
             with suppress(OSError):
                 workers.add(await a_worker())
         assert process.pid not in workers
+        folders = {psutil.Process(worker).environ()["PLUGHOST_WORKERS_FOLDER"] for worker in workers}
+        assert [mode(folder) for folder in folders] == [0o700]
         os.kill(dead := workers.pop(), signal.SIGKILL)
         await anyio.to_thread.run_sync(wait_for, lambda: f"worker {dead} ended" in served.log, "a message")
         while not {await a_worker()} - workers - {dead}:
             pass
         process.send_signal(signal.SIGTERM)
         assert await anyio.to_thread.run_sync(process.wait, LIMIT) == 0, served.log
+    assert [mode(folder) for folder in folders] == [None]
 
 
 async def test_a_signal_of_the_terminal_drains_workers(served: Served) -> None:

@@ -7,10 +7,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -31,6 +32,8 @@ RESTART_AFTER = 1.0
 """Seconds before a worker that died is replaced."""
 LISTEN_FD = "PLUGHOST_LISTEN_FD"
 """Environment variable that hands a worker its socket."""
+WORKERS_FOLDER = "PLUGHOST_WORKERS_FOLDER"
+"""Environment variable by which workers know the folder that their plugins share; it goes when the last one ends."""
 GRACE = 1.0
 """Seconds after the drain when the server cuts what is left."""
 LEAVE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -51,7 +54,8 @@ def serve(path: Path, *, stdio: bool = False, watch: bool = False, workers: int 
         create_host(config).check()
         options = [name for name, given in (("--watch", watch), ("--trace-plugins", trace)) if given]
         command = [sys.executable, "-m", "plughost", "serve", "--config", str(path), *options]
-        return anyio.run(_supervise, command, listener, workers)
+        with TemporaryDirectory(prefix="plughost-") as folder:
+            return anyio.run(_supervise, command, listener, workers, {**os.environ, WORKERS_FOLDER: folder})
 
 
 def run_command(command: list[str], *, plugins: list[str], http: bool) -> int:
@@ -113,7 +117,7 @@ def _check_shareable(config: HostConfig) -> None:
         raise ConfigError(faults, source="--workers")
 
 
-async def _supervise(command: list[str], listener: socket.socket, workers: int) -> int:
+async def _supervise(command: list[str], listener: socket.socket, workers: int, environment: Mapping[str, str]) -> int:
     """Keep `workers` processes on one socket, hand signals on, and end when all have. 0 if all drained."""
     running: set[Process] = set()
     codes: list[int] = []
@@ -122,7 +126,6 @@ async def _supervise(command: list[str], listener: socket.socket, workers: int) 
     async def keep() -> None:
         while not leaving.is_set():
             fd = listener.fileno()
-            environment = {**os.environ, LISTEN_FD: str(fd)}
             async with await anyio.open_process(
                 # A session of its own: the signal of a terminal reaches a worker once, from here, and not twice.
                 command,
@@ -130,7 +133,7 @@ async def _supervise(command: list[str], listener: socket.socket, workers: int) 
                 stdout=None,
                 stderr=None,
                 pass_fds=[fd],
-                env=environment,
+                env={**environment, LISTEN_FD: str(fd)},
                 start_new_session=True,
             ) as process:
                 running.add(process)
