@@ -128,7 +128,7 @@ class CallTimes:
         labels: dict[str, Label | None] = {
             "mcp.method.name": method,
             "plughost.outcome": outcome.value,
-            "plughost.provider.name": provider,
+            "plughost.provider": provider,
             "error.type": what or None,
             "plughost.tenant": tenant,
         }

@@ -20,7 +20,7 @@ class LayerTimes:
         self._every = every
 
     def wrap(self, instance: str, phase: Phase, handler: Handler) -> Handler:
-        labels = (("plughost.layer.instance", instance), ("plughost.layer.phase", phase.name))
+        labels = (("plughost.plugin", instance), ("plughost.phase", phase.name))
         own = self._family.distribution(labels)
         every = left = self._every
 

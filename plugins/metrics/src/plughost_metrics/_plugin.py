@@ -151,7 +151,7 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
 
     def _providers(self) -> Iterable[tuple[Labels, float]]:
         for provider in self._host.status()["providers"]:
-            yield (("plughost.provider.name", provider["name"]),), int(provider["status"] == "up")
+            yield (("plughost.provider", provider["name"]),), int(provider["status"] == "up")
 
     # -- who reads it -------------------------------------------------------------------------------------------------
 
