@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         ResourceChanged,
     )
     from plughost._refusal import Refusal, unknown_target
-    from plughost._shared import Clock, ResourcePool, SecretBox, Shutdown
+    from plughost._shared import Clock, PoolLimits, ResourcePool, ResourcePools, SecretBox, Shutdown
 
 _HOME = {
     "_call": "Call CallNext Handler Principal Result",
@@ -69,7 +69,7 @@ _HOME = {
         "Kind ListChanged Listing Provider ProviderDown ProviderEvent ProviderListener ProviderUp ResourceChanged"
     ),
     "_refusal": "Refusal unknown_target",
-    "_shared": "Clock ResourcePool SecretBox Shutdown",
+    "_shared": "Clock PoolLimits ResourcePool ResourcePools SecretBox Shutdown",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
@@ -104,6 +104,7 @@ __all__ = [
     "PluginConfig",
     "PluginError",
     "PluginTable",
+    "PoolLimits",
     "Principal",
     "Provider",
     "ProviderDown",
@@ -115,6 +116,7 @@ __all__ = [
     "Refusal",
     "ResourceChanged",
     "ResourcePool",
+    "ResourcePools",
     "Result",
     "SecretBox",
     "Shutdown",

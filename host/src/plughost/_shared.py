@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, Self, TypedDict, TypeVar, Unpack, runtime_checkable
 
 import anyio
 
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -37,11 +38,71 @@ class SecretBox(Protocol):
     def unseal(self, sealed: bytes, *, context: bytes) -> bytes: ...
 
 
-@runtime_checkable
-class ResourcePool(Protocol[T_co]):
-    """A bounded pool of connections or the like."""
+class PoolLimits(TypedDict, total=False):
+    """What a plugin may say of a pool of its own; times in seconds. The operator has the last word."""
 
-    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[T_co]: ...
+    min_size: int
+    """Resources kept open, also while nobody needs them."""
+    max_size: int
+    """Resources open at once."""
+    max_waiting: int
+    """Borrowers that may wait."""
+    timeout: float
+    """How long a borrower waits, unless `acquire` says otherwise."""
+    max_idle: float
+    """How long a resource may lie idle before it is closed."""
+    max_lifetime: float
+    """How old a resource may get."""
+    check_after: float
+    """How long a resource may lie idle before it is checked when borrowed."""
+
+
+@runtime_checkable
+class ResourcePool(Protocol[T]):
+    """A bounded pool of connections or the like; an async context manager that closes it."""
+
+    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[T]:
+        """Borrow a resource for the block; whoever asked first is served first.
+
+        Raises:
+            TimeoutError: None came free in time.
+        """
+        ...
+
+    def discard(self, resource: T) -> None:
+        """Say of a resource that is borrowed that it is broken; it is closed when it is given back."""
+        ...
+
+    async def aclose(self) -> None:
+        """Lend nothing any more, wait for what is borrowed within a limit, and close everything."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exception: object) -> None: ...
+
+
+@runtime_checkable
+class ResourcePools(Protocol):
+    """Where plugins get pools from; shared by `plughost-pool`."""
+
+    def create(
+        self,
+        name: str,
+        factory: Callable[[], AbstractAsyncContextManager[T]],
+        *,
+        check: Callable[[T], Awaitable[object]] | None = None,
+        breaks: Callable[[BaseException], bool] | None = None,
+        **limits: Unpack[PoolLimits],
+    ) -> ResourcePool[T]:
+        """A pool of what `factory()` opens when it is entered, and closes when it is left.
+
+        `check(resource)` raises, or returns `False`, if the resource is of no use any more. `breaks(error)` tells
+        whether an exception that leaves the block of a borrower means that; unless given, cancellation and lost
+        connections do. Operators know the pool by `name`, and can set its limits. It belongs to the plugin that created
+        it, which closes it in `unregister()`.
+        """
+        ...
 
 
 @runtime_checkable
