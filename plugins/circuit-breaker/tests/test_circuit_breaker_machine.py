@@ -89,9 +89,10 @@ class BreakerMachine(RuleBasedStateMachine):
         """A result of an older era, or of a probe that was given up, changes nothing."""
         before = (self.breaker.state, self.breaker.counts(self.now))
         fresh = permit in self.in_this_era
-        self.in_this_era.discard(permit)
+        if permit is not self.breaker._pass:  # which all calls share
+            self.in_this_era.discard(permit)
         self.breaker.record(permit, self.now, failed=failed, slow=slow)
-        if not fresh and permit is not self.breaker._pass:
+        if not fresh:
             assert (self.breaker.state, self.breaker.counts(self.now)) == before
 
     @rule(permit=consumes(permits))

@@ -408,7 +408,7 @@ def test_provider_that_is_gone_needs_no_probes() -> None:
 
 
 def test_follows_another_replica() -> None:
-    """It opens with another replica for as long as that one, with no trip of its own; it probes when that one closes."""
+    """It opens with another replica, for as long as that one, and probes when that one closes: no trip of its own."""
     bench = Bench()
     bench.breaker.open_elsewhere(bench.now, 7.0)
     assert (bench.state(), bench.breaker.trips) == (State.OPEN, 0)
@@ -506,18 +506,22 @@ def test_broken_tool_leaves_the_others_alone() -> None:
 
 
 def test_refused_by_one_takes_no_place_of_the_other() -> None:
-    """A call that the provider's breaker refuses keeps no probe of the tool's."""
+    """A call that the tool's breaker refuses keeps no probe of the provider's; one that the latter refuses, nothing."""
     breakers = board(probes=1)
     for _ in range(10):
-        one(breakers, "bad", Fault.APPLICATION)
-    provider = breakers.find(("notes", None))
-    assert provider is not None
-    provider.force_open(5.0)
+        one(breakers, "bad", Fault.TIMEOUT)
+    tool = breakers.find(("notes", "bad"))
+    assert tool is not None
+    tool.force_open(5.0)
     for _ in range(5):
-        with pytest.raises(Blocked):
+        with pytest.raises(Blocked, match="notes/bad"):
             breakers.enter("notes", "bad", 20.0)
-    provider.reset(20.0)
-    one(breakers, "bad", None, 20.0)
+    probe = breakers.enter("notes", "good", 20.0)
+    for _ in range(5):
+        with pytest.raises(Blocked, match="notes: half_open"):
+            breakers.enter("notes", "other", 20.0)
+    assert breakers.find(("notes", "other")) is None
+    assert probe is not None
 
 
 def test_memory_is_bounded() -> None:

@@ -35,21 +35,11 @@ class Passage:
 
     __slots__ = ("_part", "_part_permit", "_whole", "_whole_permit")
 
-    def __init__(self, whole: Breaker | None, part: Breaker | None, now: float) -> None:
+    def __init__(self, whole: Breaker | None, whole_permit: Permit, part: Breaker | None, part_permit: Permit) -> None:
         self._whole = whole
+        self._whole_permit = whole_permit
         self._part = part
-        self._part_permit = self._whole_permit = UNCOUNTED
-        if part is not None:
-            self._part_permit = self._enter(part, now)
-        if whole is not None:
-            self._whole_permit = self._enter(whole, now)
-
-    def _enter(self, breaker: Breaker, now: float) -> Permit:
-        permit = breaker.admit(now)
-        if permit is None:
-            self.release()
-            raise Blocked(breaker)
-        return permit
+        self._part_permit = part_permit
 
     def close(self, now: float, fault: Fault | None, *, slow: bool) -> None:
         """Count how the call ended.
@@ -105,13 +95,21 @@ class Board:
         """
         breakers, per = self._breakers, self._per
         whole = part = None
+        whole_permit = part_permit = UNCOUNTED
         if PROVIDER in per:
             whole = breakers.get((provider, None)) or self.make((provider, None), now)
+            whole_permit = _permit_of(whole, now)
         if tool is not None and TOOL in per:
             part = breakers.get((provider, tool)) or self.make((provider, tool), now)
+            try:
+                part_permit = _permit_of(part, now)
+            except Blocked:
+                if whole is not None:
+                    whole.release(whole_permit)
+                raise
         elif whole is None:
             return None
-        return Passage(whole, part, now)
+        return Passage(whole, whole_permit, part, part_permit)
 
     def make(self, key: Key, now: float) -> Breaker:
         """A new breaker in the place of this key; one that was there is gone."""
@@ -153,3 +151,10 @@ class Board:
                 return
         if tools:
             del self._breakers[tools[0].key]
+
+
+def _permit_of(breaker: Breaker, now: float) -> Permit:
+    permit = breaker.admit(now)
+    if permit is None:
+        raise Blocked(breaker)
+    return permit
