@@ -14,10 +14,10 @@ AGAIN = 5.0
 class Timer:
     """Cancels the current task after `seconds`, unless stopped before.
 
-    `asyncio.timeout` does the same in three times the time, and `anyio.move_on_after` in five; the bookkeeping that
-    tells this cancellation from one of somebody else's is theirs (`Task.cancelling`, `Task.uncancel`). It is a
-    cancellation of asyncio's own, not of a scope: a shield does not hold it up, so that the caller of a synchronous
-    tool is answered while the tool's thread, which nothing can stop, runs on.
+    It does what `asyncio.timeout` does, with the same bookkeeping to tell this cancellation from one of somebody
+    else's (`Task.cancelling`, `Task.uncancel`), and insists where something swallows it. It costs a third less, and a
+    third of a cancel scope of anyio's. Other than that of a scope, a shield does not hold this cancellation up: the
+    caller of a synchronous tool is answered, while the tool's thread, which nothing can stop, runs on.
     """
 
     __slots__ = ("_baseline", "_cancelled", "_handle", "_loop", "_task", "_what")
