@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mcp import MCPError
 from plughost import ErrorCode, Refusal
 from plughost_dedup import SingleFlight, copied
-from plughost_dedup._flight import fresh
+from plughost_dedup._flight import ForOne, fresh
 from plughost_testing import VirtualClock, run
 
 pytestmark = pytest.mark.anyio
@@ -48,6 +48,14 @@ class Work:
             finally:
                 del made  # or this frame and the error hold each other
         return made
+
+
+class ToldError(Exception):
+    """An exception whose constructor does not take what it keeps."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"told {name}")
+        self.name = name
 
 
 def start(flights: SingleFlight[Any], work: Work, key: str = "k", home: object = None) -> asyncio.Task[Any]:
@@ -165,14 +173,24 @@ async def test_each_caller_raises_an_error_of_its_own() -> None:
     assert {len(traceback.extract_tb(error.__traceback__)) for error in errors} == {2}
 
 
-async def test_a_result_for_one_caller_goes_to_one_and_the_others_run_alone() -> None:
-    """Who waited longest gets what may not be shared; each other has its own execution (H3)."""
-    made = iter(range(9))
-    flights, work = SingleFlight[Any](lambda result: result != 0), Work(lambda: next(made))
-    leader, *followers = [start(flights, work) for _ in range(3)]
-    assert await leader == 0
-    assert {await follower for follower in followers} == {1, 2}
+@pytest.mark.parametrize("outcome", [{"question": 1}, ToldError("ann")])
+async def test_an_outcome_for_one_caller_is_for_who_started_it(outcome: Any) -> None:
+    """Each other has its own execution then (H3)."""
+    flights, work = SingleFlight[Any](), Work(lambda: ForOne(outcome))
+    tasks = [start(flights, work) for _ in range(3)]
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(one) for one in found] == [str(outcome)] * 3
     assert work.runs == 3
+
+
+async def test_an_outcome_for_a_caller_that_left_is_for_nobody() -> None:
+    """Who stayed runs its own."""
+    made = iter([ForOne("theirs"), "mine"])
+    flights, work = SingleFlight[Any](), Work(lambda: next(made))
+    leader, follower = start(flights, work), start(flights, work)
+    await asyncio.sleep(0.5)
+    leader.cancel()
+    assert await follower == "mine"
 
 
 async def test_the_work_sees_the_context_of_the_first_caller() -> None:
@@ -232,14 +250,6 @@ async def test_nothing_is_left_of_results_and_errors() -> None:
         assert [found() for found in seen] == [None] * 6
     finally:
         gc.enable()
-
-
-class ToldError(Exception):
-    """An exception whose constructor does not take what it keeps."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"told {name}")
-        self.name = name
 
 
 @pytest.mark.parametrize(

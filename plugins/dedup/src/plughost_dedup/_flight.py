@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
@@ -17,38 +18,41 @@ T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
 
+@dataclass(frozen=True, slots=True)
+class ForOne(Generic[T]):
+    """What a work returns to say: this outcome is for the caller that started me; each other runs its own work."""
+
+    outcome: T | Exception
+
+
 class SingleFlight(Generic[T]):
     """Executions under way, by key.
 
         flights = SingleFlight[dict[str, Any]]()
         result = await flights.run(key, work)
 
-    `shareable` says of a result whether several callers may have it. Of one that is not, the caller that waited longest
-    gets it, and each other runs its own work, on its own.
-
     The work runs in the context variables of the first caller. It is cancelled when the last caller has given up, and
     that one waits until the work has ended, as if it had run it itself.
     """
 
-    def __init__(self, shareable: Callable[[T], bool] = lambda _: True) -> None:
+    def __init__(self) -> None:
         self._flights: dict[Hashable, _Flight[T]] = {}
-        self._shareable = shareable
         self.started = 0
         """Executions so far."""
         self.joined = 0
         """Callers so far that found one under way."""
 
-    async def run(self, key: Hashable, work: Callable[[], Awaitable[T]], *, home: object = None) -> T:
+    async def run(self, key: Hashable, work: Callable[[], Awaitable[T | ForOne[T]]], *, home: object = None) -> T:
         """What `work()` returns or raises: of the execution under way for `key`, or of a new one.
 
         A result that several callers get is a copy for each. So is an exception: raising it in one of them adds
-        nothing to the traceback that another sees.
+        nothing to the traceback that another sees. An outcome `ForOne` is shared with nobody.
 
         `home` is whatever must not go away while the work runs, by identity. The last caller of the home that the work
         was started in stays until it has ended, even cancelled, if callers from elsewhere still wait for it.
         """
         flight = self._flights.get(key)
-        if flight is None:
+        if starts := flight is None:
             self.started += 1
             flight = self._flights[key] = _Flight(self._flights, key, home)
             flight.task = asyncio.create_task(flight.fly(work))
@@ -62,21 +66,16 @@ class SingleFlight(Generic[T]):
         except asyncio.CancelledError:
             await flight.leave(waiter)
             raise
-        if flight.error is not None:
-            error = flight.error if flight.alone else fresh(flight.error)
-            try:
-                raise error
-            finally:
-                del error, flight  # the traceback holds this frame
-        result = cast("T", flight.result)
-        if flight.alone:
-            return result
-        if self._shareable(result):
-            return copied(result)
-        if flight.taken:
-            return await work()
-        flight.taken = True
-        return result
+        if flight.for_one and not starts:
+            return _own(await work())
+        if flight.error is None:
+            result = cast("T", flight.result)
+            return result if flight.alone or flight.for_one else copied(result)
+        error = flight.error if flight.alone else fresh(flight.error)
+        try:
+            raise error
+        finally:
+            del error, flight  # the traceback holds this frame
 
     async def aclose(self) -> None:
         """Cancel what is under way, and wait for its end."""
@@ -99,7 +98,7 @@ class SingleFlight(Generic[T]):
 class _Flight(Generic[T]):
     """One execution, and who waits for it."""
 
-    __slots__ = ("_flights", "_home", "_key", "alone", "error", "result", "taken", "task", "waiting")
+    __slots__ = ("_flights", "_home", "_key", "alone", "error", "for_one", "result", "task", "waiting")
 
     task: asyncio.Task[None]
 
@@ -109,14 +108,18 @@ class _Flight(Generic[T]):
         self._home = home
         self.waiting: dict[asyncio.Future[None], object] = {}
         self.alone = True
-        self.taken = False
+        self.for_one = False
         self.result: T | None = None
         self.error: Exception | None = None
 
-    async def fly(self, work: Callable[[], Awaitable[T]]) -> None:
+    async def fly(self, work: Callable[[], Awaitable[T | ForOne[T]]]) -> None:
         landed = False
         try:
-            self.result = await work()
+            found = await work()
+            if isinstance(found, ForOne):
+                self.for_one = True
+                found = _own(found)
+            self.result = found
             landed = True
         except Exception as error:  # noqa: BLE001 - each caller raises it
             self.error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)  # without this frame
@@ -153,6 +156,15 @@ class _Flight(Generic[T]):
     def _forget(self) -> None:
         if self._flights.get(self._key) is self:
             del self._flights[self._key]
+
+
+def _own(found: T | ForOne[T]) -> T:
+    """The result, for the caller that it is for."""
+    if not isinstance(found, ForOne):
+        return found
+    if isinstance(found.outcome, Exception):
+        raise found.outcome
+    return found.outcome
 
 
 def copied(value: T) -> T:

@@ -61,12 +61,16 @@ def call_key(call: Call, *, public: bool = False) -> bytes:
         body = {name: value for name, value in body.items() if name != "_meta"}
         if isinstance(asked, dict):
             asked = {name: value for name, value in asked.items() if name not in UNRELATED_META} or 0
-    principal = call.principal
-    who: Any = 0 if public else _anonymous(call) if principal is None else _authenticated(principal)
+    who = 0 if public else _caller(call)
     version = call.protocol_version
     able = 0 if version in MODERN_PROTOCOL_VERSIONS else _declared(call.connection)
     question = (who, version, able, call.method, call.provider or 0, call.local_name or 0, body, asked)
     return blake2b(_canonical(question), digest_size=16).digest()
+
+
+def idempotency_digest(call: Call, value: str) -> bytes:
+    """A digest of an idempotency key and who calls: each caller has its own keys (K2)."""
+    return blake2b(_canonical((_caller(call), value)), digest_size=16, person=b"idempotency").digest()
 
 
 def _canonical(value: Any) -> bytes:
@@ -76,6 +80,10 @@ def _canonical(value: Any) -> bytes:
     except orjson.JSONEncodeError:  # an integer over 64 bit, or a lone surrogate: rare, and still a key
         return json.dumps(value, sort_keys=True).encode()
     return json.dumps(value, sort_keys=True).encode() if b"null" in text else text  # orjson writes NaN as null
+
+
+def _caller(call: Call) -> Any:
+    return _anonymous(call) if call.principal is None else _authenticated(call.principal)
 
 
 def _authenticated(who: Principal) -> Any:

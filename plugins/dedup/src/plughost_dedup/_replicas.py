@@ -1,0 +1,254 @@
+"""Single flight across replicas: a lock on Redis that a dead holder loses, and that a late one cannot use.
+
+Each execution has a random token of its own. It is the value of the lock, and the fence: the script that publishes an
+outcome does so only if the lock still holds that very token, in one step. A number that grows would do no more here,
+since lock and outcome live on one server, and would start anew when that server loses its data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+import anyio
+from plughost_redis import BackendUnavailable, RedisBackend, Script
+
+logger = logging.getLogger("plughost.dedup")
+
+CLEAR = b"clear"
+"""The message by which one replica asks all to forget what they keep."""
+POLL = 0.5
+"""Seconds after which a replica that waits for another one's outcome looks whether that one still lives."""
+TOKEN = 16
+
+CLAIM = """
+local outcome = redis.call('GET', KEYS[3])
+if outcome then return {'done', outcome} end
+local kept = redis.call('GET', KEYS[2])
+if kept then return {'kept', kept} end
+local held = redis.call('GET', KEYS[1])
+if held then return {'held', held} end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {'mine', ''}
+"""
+RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+FINISH = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+if ARGV[2] ~= '' then redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3]) end
+if tonumber(ARGV[4]) > 0 then redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[4]) end
+redis.call('PUBLISH', ARGV[6], ARGV[1])
+return 1
+"""
+
+
+class Seal(Protocol):
+    """What is written to the server, and read from it, for a key; encrypted or not."""
+
+    def seal(self, plaintext: bytes, *, context: bytes) -> bytes: ...
+
+    def unseal(self, sealed: bytes, *, context: bytes) -> bytes: ...
+
+
+class KeyReused(Exception):  # noqa: N818 - a state, not a mistake
+    """Raised when a key stands for other arguments."""
+
+
+class Replicas:
+    """The executions of all replicas, by key. Outcomes are bytes, never empty.
+
+    `seal` is asked for whenever something is written or read. `on_clear` is called when any replica was told to forget.
+    """
+
+    def __init__(
+        self,
+        backend: RedisBackend,
+        *,
+        lease: float,
+        sleep: Callable[[float], Awaitable[None]],
+        seal: Callable[[], Seal | None],
+        on_clear: Callable[[], object],
+    ) -> None:
+        self.backend = backend
+        self._sleep = sleep
+        self.lease = lease
+        self._seal = seal
+        self._on_clear = on_clear
+        self._channel = backend.key("ended")
+        self._claim = backend.script(CLAIM)
+        self._renew = backend.script(RENEW)
+        self._finish = backend.script(FINISH)
+        self._ended: defaultdict[bytes, set[asyncio.Event]] = defaultdict(set)
+        self.stale = 0
+        """Outcomes of this replica that came after its lock was lost, and were not published."""
+
+    async def start(self) -> None:
+        await self.backend.start()
+        self.backend.subscribe(self._channel, self._heard, self._wake_all)
+
+    async def aclose(self) -> None:
+        await self.backend.aclose()
+
+    async def run(
+        self, key: bytes, fingerprint: bytes, work: Callable[[], Awaitable[bytes]], *, keep: Callable[[], float]
+    ) -> bytes:
+        """The outcome of `work()`, or of the execution of the same key in another replica.
+
+        `keep()` says, after the work, for how many seconds a later call still gets the outcome. While the server is
+        away every replica runs its own.
+
+        Raises:
+            KeyReused: The key stands for another fingerprint.
+        """
+        token = secrets.token_bytes(TOKEN)
+        try:
+            found = await self._await_turn(key, fingerprint, token + fingerprint)
+        except BackendUnavailable:
+            return await work()
+        return await self._lead(key, token + fingerprint, work, keep) if found is None else found
+
+    async def clear(self) -> int:
+        """Delete what is kept, and tell the other replicas; how much it was.
+
+        Raises:
+            BackendUnavailable: The server is away.
+        """
+
+        async def delete(redis: Any) -> int:
+            names = [name async for name in redis.scan_iter(match=self.backend.key("kept", "*"), count=1000)]
+            await redis.publish(self._channel, CLEAR)
+            return int(await redis.unlink(*names)) if names else 0
+
+        return await self.backend.run(delete, timeout=5.0)
+
+    # -- those who wait -----------------------------------------------------------------------------------------------
+
+    async def _await_turn(self, key: bytes, fingerprint: bytes, mine: bytes) -> bytes | None:
+        """The outcome of somebody else, or `None` if this one holds the lock."""
+        other = b""
+        while True:
+            ended = asyncio.Event()
+            if other:
+                self._ended[other].add(ended)  # before the question, or the answer could slip through between
+            try:
+                state, value = await self._claim_or_release(key, mine, other)
+                if state == b"mine":
+                    return None
+                if state == b"done":
+                    return self._read(key, value)
+                if value[TOKEN : 2 * TOKEN] != fingerprint if state == b"held" else value[:TOKEN] != fingerprint:
+                    raise KeyReused
+                if state == b"kept":
+                    return self._read(key, value[TOKEN:])
+                if value == other:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(POLL):
+                            await ended.wait()
+            finally:
+                self._forget(other, ended)
+            other = value
+
+    async def _claim_or_release(self, key: bytes, mine: bytes, other: bytes) -> tuple[bytes, bytes]:
+        """Ask for the lock; whoever is cancelled meanwhile does not hold it afterwards."""
+        asking = asyncio.create_task(_asked(self._claim, self._names(key, other), [mine, self._lease_ms]))
+        try:
+            state, value = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True), suppress(BackendUnavailable):
+                await asking
+                await self._publish(key, mine, b"", 0)
+            raise
+        return state, value
+
+    def _forget(self, other: bytes, ended: asyncio.Event) -> None:
+        if waiting := self._ended.get(other):
+            waiting.discard(ended)
+            if not waiting:
+                del self._ended[other]
+
+    def _heard(self, message: bytes) -> None:
+        if message == CLEAR:
+            self._on_clear()
+        for ended in self._ended.get(message, ()):
+            ended.set()
+
+    def _wake_all(self) -> None:
+        for waiting in self._ended.values():
+            for ended in waiting:
+                ended.set()
+
+    # -- the one that works -------------------------------------------------------------------------------------------
+
+    async def _lead(
+        self, key: bytes, mine: bytes, work: Callable[[], Awaitable[bytes]], keep: Callable[[], float]
+    ) -> bytes:
+        """Run the work, hold the lock meanwhile, and publish the outcome; if cancelled, that somebody else may run."""
+        renewing = asyncio.create_task(self._keep_lock(key, mine))
+        outcome, kept = b"", 0.0
+        try:
+            outcome = await work()
+            kept = keep()
+            return outcome
+        finally:
+            renewing.cancel()
+            with anyio.CancelScope(shield=True), suppress(BackendUnavailable):
+                await self._publish(key, mine, outcome, kept)
+
+    async def _keep_lock(self, key: bytes, mine: bytes) -> None:
+        while True:
+            await self._sleep(self.lease / 3)
+            with suppress(BackendUnavailable):
+                if not await _asked(self._renew, self._names(key)[:1], [mine, self._lease_ms]):
+                    return
+
+    async def _publish(self, key: bytes, mine: bytes, outcome: bytes, kept: float) -> None:
+        seal = self._seal()
+        written = seal.seal(outcome, context=key) if seal is not None and outcome else outcome
+        keep_ms = int(kept * 1000) if outcome else 0
+        entry = mine[TOKEN:] + written
+        arguments = [mine, written, self._lease_ms, keep_ms, entry, self._channel]
+        if not await _asked(self._finish, self._names(key, mine), arguments) and outcome:
+            self.stale += 1
+
+    # -- names and values ---------------------------------------------------------------------------------------------
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self.lease * 1000)
+
+    def _names(self, key: bytes, token: bytes = b"") -> list[str]:
+        name = key.hex()
+        return [
+            self.backend.key("lock", name),
+            self.backend.key("kept", name),
+            self.backend.key("outcome", name, token[:TOKEN].hex()),
+        ]
+
+    def _read(self, key: bytes, written: bytes) -> bytes:
+        """The outcome; as it was written, if it cannot be decrypted: whoever decodes it will see."""
+        if (seal := self._seal()) is None:
+            return written
+        try:
+            return seal.unseal(written, context=key)
+        except Exception as error:  # noqa: BLE001 - whatever a box raises
+            logger.warning("an outcome on %s cannot be decrypted: %r", self.backend.url, error)
+            return written
+
+
+async def _asked(script: Script, keys: list[str], arguments: list[Any]) -> Any:
+    """What the script answers; a server that refuses it is as good as away."""
+    try:
+        return await script(keys, arguments)
+    except BackendUnavailable:
+        raise
+    except Exception as error:
+        logger.warning("the shared store refused a command: %s", error)
+        raise BackendUnavailable(str(error)) from error
