@@ -1,0 +1,317 @@
+"""The Grafana dashboard, built from a list of panels. Its copy in `dashboard.json` is what ships; a test compares them.
+
+Schema 39 of the classic dashboard model, which Grafana 11 and newer take (and migrate). Only what differs from
+Grafana's defaults is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SCHEMA = 39
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+WHERE = 'job=~"$job",instance=~"$instance"'
+"""In every selector; the variables of the dashboard."""
+WINDOW = "[$__rate_interval]"
+SERVER = "mcp_server_operation_duration_seconds"
+CLIENT = "mcp_client_operation_duration_seconds"
+LAYER = "plughost_layer_duration_seconds"
+HEIGHT = 8
+WIDTH = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A chart: pairs of expression and legend, and the unit in Grafana's words."""
+
+    title: str
+    queries: Sequence[tuple[str, str]]
+    unit: str = "short"
+    text: str = ""
+    kind: str = "timeseries"
+    width: int = 8
+    states: Sequence[tuple[int, str, str]] = ()
+    """Value, text and colour, where numbers stand for states."""
+    stacked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    title: str
+    panels: Sequence[Panel]
+
+
+def rate(metric: str, by: str = "", only: str = "") -> str:
+    """Per second; `only` narrows the selector, `by` names the labels that stay."""
+    where = f"{WHERE},{only}" if only else WHERE
+    return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{where}}}{WINDOW}))"
+
+
+def quantile(q: float, metric: str, by: str = "", only: str = "") -> str:
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', labels, only)})"
+
+
+def gauge(metric: str, by: str, how: str = "sum") -> str:
+    return f"{how} by ({by}) ({metric}{{{WHERE}}})" if by else f"{how} ({metric}{{{WHERE}}})"
+
+
+def events(kinds: str) -> str:
+    return rate(
+        "plughost_events_total", "plughost_event_type, plughost_event_subject", f'plughost_event_type=~"{kinds}"'
+    )
+
+
+HITS = rate("plughost_cache_hits_total")
+UP = ((0, "down", "red"), (1, "up", "green"))
+TOOLS = 'mcp_method_name="tools/call"'
+FAILED = 'plughost_outcome="failure"'
+REFUSALS = "-3201[0134578]"
+"""Codes of what the host refuses: limit, breaker, bulkhead, drain, authorization, quarantine, tenant."""
+
+ROWS = (
+    Row(
+        "Overview",
+        (
+            Panel("Calls per second", [(rate(f"{SERVER}_count"), "")], "reqps", kind="stat", width=4),
+            Panel(
+                "Failures",
+                [
+                    (
+                        f"({rate(f'{SERVER}_count', only=FAILED)} or vector(0)) / {rate(f'{SERVER}_count')}",
+                        "",
+                    )
+                ],
+                "percentunit",
+                "Calls that the provider, or the way to it, failed; refusals and mistakes of clients are none.",
+                "stat",
+                4,
+            ),
+            Panel("95 % of calls take less than", [(quantile(0.95, SERVER), "")], "s", kind="stat", width=4),
+            Panel("Calls in flight", [(gauge("plughost_host_calls_in_flight", ""), "")], kind="stat", width=4),
+            Panel(
+                "Providers",
+                [(gauge("plughost_provider_up", "plughost_provider", "min"), "{{plughost_provider}}")],
+                kind="stat",
+                states=UP,
+            ),
+        ),
+    ),
+    Row(
+        "Traffic and errors",
+        (
+            Panel(
+                "Calls by method",
+                [(rate(f"{SERVER}_count", "mcp_method_name"), "{{mcp_method_name}}")],
+                "reqps",
+                stacked=True,
+            ),
+            Panel(
+                "Calls by tool",
+                [(rate(f"{SERVER}_count", "gen_ai_tool_name", TOOLS), "{{gen_ai_tool_name}}")],
+                "reqps",
+                stacked=True,
+            ),
+            Panel(
+                "Calls by outcome",
+                [(rate(f"{SERVER}_count", "plughost_outcome"), "{{plughost_outcome}}")],
+                "reqps",
+                stacked=True,
+            ),
+            Panel(
+                "Errors by code",
+                [(rate(f"{SERVER}_count", "error_type", 'error_type!=""'), "{{error_type}}")],
+                "reqps",
+                "JSON-RPC codes; tool_error is a result with isError.",
+            ),
+            Panel(
+                "Tools that answer with an error",
+                [(rate(f"{SERVER}_count", "gen_ai_tool_name", 'error_type="tool_error"'), "{{gen_ai_tool_name}}")],
+                "reqps",
+            ),
+            Panel(
+                "Failures by provider",
+                [(rate(f"{CLIENT}_count", "plughost_provider", FAILED), "{{plughost_provider}}")],
+                "reqps",
+            ),
+        ),
+    ),
+    Row(
+        "Latency",
+        (
+            Panel("All calls", [(quantile(q, SERVER), f"p{q * 100:.0f}") for q in (0.5, 0.95, 0.99)], "s"),
+            Panel("p95 by tool", [(quantile(0.95, SERVER, "gen_ai_tool_name", TOOLS), "{{gen_ai_tool_name}}")], "s"),
+            Panel("p95 by provider", [(quantile(0.95, CLIENT, "plughost_provider"), "{{plughost_provider}}")], "s"),
+        ),
+    ),
+    Row(
+        "Resilience",
+        (
+            Panel(
+                "Circuit breakers",
+                [
+                    (
+                        gauge("plughost_circuit_breaker_state", "plughost_provider, gen_ai_tool_name", "max"),
+                        "{{plughost_provider}} {{gen_ai_tool_name}}",
+                    )
+                ],
+                kind="state-timeline",
+                states=(
+                    (0, "closed", "green"),
+                    (1, "recovering", "blue"),
+                    (2, "half-open", "yellow"),
+                    (3, "open", "red"),
+                ),
+            ),
+            Panel(
+                "Refusals by code",
+                [(rate(f"{SERVER}_count", "error_type", f'error_type=~"{REFUSALS}"'), "{{error_type}}")],
+                "reqps",
+            ),
+            Panel(
+                "Timeouts",
+                [(rate("plughost_timeout_count_total", "limit, provider"), "{{limit}} {{provider}}")],
+                "reqps",
+            ),
+            Panel("Retries and budgets", [(events("retry[.].+"), "{{plughost_event_type}}")], "reqps"),
+            Panel(
+                "Bulkheads: calls in flight",
+                [(gauge("plughost_bulkhead_in_flight", "instance, provider"), "{{provider}}")],
+            ),
+            Panel(
+                "Bulkheads: calls waiting", [(gauge("plughost_bulkhead_queued", "instance, provider"), "{{provider}}")]
+            ),
+            Panel("Pools: who waits", [(gauge("plughost_pool_waiting", "pool"), "{{pool}}")]),
+            Panel(
+                "Guards that let pass",
+                [(events("guard[.].+"), "{{plughost_event_type}} {{plughost_event_subject}}")],
+                "reqps",
+            ),
+            Panel(
+                "Shared stores",
+                [(gauge("plughost_redis_up", "plughost_plugin", "min"), "{{plughost_plugin}}")],
+                kind="state-timeline",
+                states=UP,
+            ),
+        ),
+    ),
+    Row(
+        "Reuse",
+        (
+            Panel(
+                "Cache hit ratio",
+                [
+                    (
+                        f"{HITS} / ({HITS} + {rate('plughost_cache_misses_total')})",
+                        "hits",
+                    )
+                ],
+                "percentunit",
+            ),
+            Panel("Cache in memory", [(gauge("plughost_cache_size_bytes", "plughost_plugin"), "{{plughost_plugin}}")], "bytes"),
+            Panel("Shared calls", [(rate("plughost_dedup_count_total", "how"), "{{how}}")], "reqps"),
+        ),
+    ),
+    Row(
+        "Host",
+        (
+            Panel(
+                "Overhead by plugin",
+                [
+                    (
+                        f"{rate(f'{LAYER}_sum', 'plughost_plugin')} / {rate(f'{LAYER}_count', 'plughost_plugin')}",
+                        "{{plughost_plugin}}",
+                    )
+                ],
+                "s",
+                "Mean time that a layer takes by itself, what it waits for included; from a sample of the calls.",
+                width=12,
+            ),
+            Panel("Events", [(events(".+"), "{{plughost_event_type}} {{plughost_event_subject}}")], "reqps", width=12),
+        ),
+    ),
+)
+
+
+def dashboard(rows: Iterable[Row] = ROWS) -> dict[str, Any]:
+    """The dashboard as Grafana imports it."""
+    panels: list[dict[str, Any]] = []
+    y = 0
+    for row in rows:
+        panels.append(_placed({"type": "row", "title": row.title, "collapsed": False, "panels": []}, 0, y, WIDTH, 1))
+        x, y = 0, y + 1
+        for panel in row.panels:
+            if x + panel.width > WIDTH:
+                x, y = 0, y + HEIGHT
+            panels.append(_placed(_chart(panel), x, y, panel.width, HEIGHT))
+            x += panel.width
+        y += HEIGHT
+    numbered = [{"id": number, **panel} for number, panel in enumerate(panels, 1)]
+    return {
+        "title": "Plughost",
+        "uid": "plughost",
+        "tags": ["mcp", "plughost"],
+        "schemaVersion": SCHEMA,
+        "version": 1,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "timezone": "browser",
+        "annotations": {"list": []},
+        "templating": {
+            "list": [_source_variable(), _label_variable("job"), _label_variable("instance", 'job=~"$job"')]
+        },
+        "panels": numbered,
+    }
+
+
+def expressions() -> list[str]:
+    """Every query of the dashboard."""
+    return [expression for row in ROWS for panel in row.panels for expression, _ in panel.queries]
+
+
+def _placed(panel: dict[str, Any], x: int, y: int, width: int, height: int) -> dict[str, Any]:
+    return {**panel, "gridPos": {"h": height, "w": width, "x": x, "y": y}}
+
+
+def _chart(panel: Panel) -> dict[str, Any]:
+    defaults: dict[str, Any] = {"unit": panel.unit, "min": 0}
+    if panel.states:
+        options = {str(value): {"text": text, "color": color} for value, text, color in panel.states}
+        defaults["mappings"] = [{"type": "value", "options": options}]
+    if panel.stacked:
+        defaults["custom"] = {"fillOpacity": 20, "stacking": {"mode": "normal", "group": "A"}}
+    targets = [
+        {"refId": chr(65 + index), "expr": expression, "legendFormat": legend, "datasource": SOURCE, "range": True}
+        for index, (expression, legend) in enumerate(panel.queries)
+    ]
+    return {
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.text,
+        "datasource": SOURCE,
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "options": {},
+        "targets": targets,
+    }
+
+
+def _source_variable() -> dict[str, Any]:
+    return {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Data source"}
+
+
+def _label_variable(name: str, where: str = "") -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "query",
+        "datasource": SOURCE,
+        "query": {"query": f"label_values({SERVER}_count{f'{{{where}}}' if where else ''}, {name})", "refId": name},
+        "includeAll": True,
+        "allValue": ".*",
+        "multi": True,
+        "refresh": 2,
+        "current": {"text": "All", "value": "$__all"},
+    }
