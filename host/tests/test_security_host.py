@@ -101,6 +101,29 @@ async def test_only_known_hosts_are_answered(host_header: str, status: int) -> N
 
 
 @pytest.mark.parametrize(
+    ("host_header", "method", "path", "status"),
+    [
+        ("10.1.2.3:8000", "GET", "/page", 200),
+        ("10.1.2.3", "HEAD", "/page", 200),
+        ("[fd00::1]:8000", "GET", "/page", 200),
+        ("10.1.2.3:8000", "GET", "/mcp", 421),
+        ("10.1.2.3:8000", "POST", "/mcp", 421),
+        ("10.1.2.3:8000", "POST", "/page", 421),
+        ("evil.example", "GET", "/page", 421),
+        ("10.1.2.3.evil.example", "GET", "/page", 421),
+        ("[fd00::1].evil.example", "GET", "/page", 421),
+    ],
+)
+async def test_probes_may_name_an_address(host_header: str, method: str, path: str, status: int) -> None:
+    """T1: kubelet and Prometheus ask for a page of a plugin by IP address. DNS rebinding needs a name."""
+    async with held_host(Page(name="page")) as (host, _):
+        headers = {"host": host_header}
+        assert (await fetch(host.app, b"", headers, method=method, path=path)).status == status
+        forged = {**headers, "origin": "http://10.1.2.3:8000"}
+        assert (await fetch(host.app, b"", forged, method=method, path=path)).status in (403, 421)
+
+
+@pytest.mark.parametrize(
     ("origin", "status"),
     [
         ("http://127.0.0.1:8000", 200),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -60,8 +62,7 @@ class HTTPStack:
         path = path.rstrip("/")
 
         async def route(scope: Scope, receive: Receive, send: Send) -> None:
-            own = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
-            await (endpoint if own == path else router)(scope, receive, send)
+            await (endpoint if _own_path(scope) == path else router)(scope, receive, send)
 
         self.app: ASGIApp = route
         for layer in reversed(middleware):
@@ -79,6 +80,27 @@ def header_rules(settings: HostSettings) -> TransportSecurityMiddleware:
     )
 
 
+def _own_path(scope: Scope) -> str:
+    return str(scope["path"]).removeprefix(scope.get("root_path", "")).rstrip("/")
+
+
+def names_address(scope: Scope) -> bool:
+    """Whether `Host` is an IP address and no page of a browser asks: as the probes of orchestrators and scrapers do.
+
+    DNS rebinding, which the rules for `Host` are against, needs a name.
+    """
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    if b"origin" in headers:
+        return False
+    host = headers.get(b"host", b"").decode("latin-1")
+    bracketed = re.fullmatch(r"\[(.+)\](?::\d+)?", host)
+    try:
+        ip_address(bracketed[1] if bracketed else host.partition(":")[0])
+    except ValueError:
+        return False
+    return True
+
+
 class MCPApp:
     """The host's ASGI application. Its lifespan runs the host, unless somebody does already."""
 
@@ -86,6 +108,7 @@ class MCPApp:
         settings = host.settings
         self._host = host
         self._rules = header_rules(settings)
+        self._path = settings.path.rstrip("/")
         self._modern = ModernEntry(host, self._by_sdk, settings.max_body)
         self._sessions: SessionManager | None = None
 
@@ -112,7 +135,8 @@ class MCPApp:
             return await self._lifespan(receive, send)
         if scope["type"] != "http":
             return None
-        refused = await self._rules.validate_request(Request(scope))
+        probe = scope["method"] in ("GET", "HEAD") and _own_path(scope) != self._path and names_address(scope)
+        refused = None if probe else await self._rules.validate_request(Request(scope))
         if refused is not None:  # before any plugin's route or middleware: those are no less reachable by a browser
             return await refused(scope, receive, send)
         stack = self._host.http
