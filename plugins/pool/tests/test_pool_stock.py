@@ -15,8 +15,8 @@ BASE = Limits(
     max_size=3,
     max_waiting=9,
     timeout=5,
-    max_idle=50,
-    max_lifetime=200,
+    max_idle=45,
+    max_lifetime=60,
     check_after=20,
     leak_after=100,
     io_timeout=5,
@@ -59,6 +59,8 @@ class StockMachine(RuleBasedStateMachine):
         self.queue: list[Waiter[int]] = []
         self.lent: list[Slot[int]] = []
         self.verified: dict[Slot[int], float] = {}
+        self.born: dict[Slot[int], float] = {}
+        self.outdated: set[Slot[int]] = set()
         self.most_allowed = most
         self.stock.warm()
 
@@ -72,9 +74,9 @@ class StockMachine(RuleBasedStateMachine):
     def receive(self, slot: Slot[int]) -> None:
         assert slot not in self.lent, "lent twice"
         assert slot.state is State.IN_USE
-        assert self.now < slot.expires_at, "lent after its lifetime"
+        assert self.now < self.born[slot] + BASE.max_lifetime, "lent after its lifetime"
         assert self.now - self.verified[slot] <= BASE.check_after, "lent unchecked after long idleness"
-        assert not slot.broken
+        assert slot not in self.outdated, "lent although it was broken, or the pool cleared"
         self.lent.append(slot)
 
     @rule()
@@ -99,18 +101,31 @@ class StockMachine(RuleBasedStateMachine):
     @rule(data=st.data(), broken=st.booleans())
     def give_back(self, data: st.DataObject, *, broken: bool) -> None:
         slot = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
-        slot.broken = slot.broken or broken
         self.verified[slot] = self.now
+        if broken:
+            slot.broken = True
+            self.outdated.add(slot)
         self.stock.give_back(slot)
-        assert not slot.broken or slot.state is State.CLOSING
+        if slot in self.outdated:
+            assert slot.state is State.CLOSING
+
+    @precondition(lambda self: self.orders.given)
+    @rule()
+    def report_all(self) -> None:
+        """The keeper is quick."""
+        while self.orders.given:
+            self.reported(*self.orders.given.pop(0), good=True)
 
     @precondition(lambda self: self.orders.given)
     @rule(data=st.data(), good=st.booleans())
     def report(self, data: st.DataObject, *, good: bool) -> None:
-        order, slot = self.orders.given.pop(data.draw(st.integers(0, len(self.orders.given) - 1)))
+        self.reported(*self.orders.given.pop(data.draw(st.integers(0, len(self.orders.given) - 1))), good=good)
+
+    def reported(self, order: str, slot: Slot[int], *, good: bool) -> None:
         self.verified[slot] = self.now
         if order == "open" and good:
             slot.value = 1
+            self.born[slot] = self.now
             self.stock.opened(slot)
         elif order == "open":
             self.stock.failed(slot, OSError("no"))
@@ -119,7 +134,7 @@ class StockMachine(RuleBasedStateMachine):
         else:
             self.stock.closed(slot)
 
-    @rule(seconds=st.sampled_from([1, 15, 40, 150]))
+    @rule(seconds=st.sampled_from([1, 15, 30]))
     def pass_time(self, seconds: int) -> None:
         self.now += seconds
 
@@ -133,6 +148,7 @@ class StockMachine(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
+        self.outdated |= self.stock.slots
         self.stock.clear()
         assert not self.stock.idle
 
@@ -187,5 +203,62 @@ class StockMachine(RuleBasedStateMachine):
         assert not self.stock.slots
 
 
-StockMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+StockMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
 TestStockMachine = StockMachine.TestCase
+
+
+def waiter() -> Waiter[int]:
+    return Waiter(None, lambda: None)
+
+
+def test_failure_concerns_nobody_who_is_served_otherwise() -> None:
+    """Who waits gets no error while another resource is on its way to them; who has nothing coming gets it."""
+    orders = Orders()
+    stock: Stock[int] = Stock(limits(min_size=0, max_size=2), orders, lambda: 0.0, lambda: 0.0, checks=False)
+    first, second = waiter(), waiter()
+    stock.ask(first)
+    stock.ask(second)
+    stock.give_up(first)
+    (_, one), (_, other) = orders.given
+    stock.failed(one, OSError("early"))
+    early = second.error
+    stock.failed(other, OSError("late"))
+    assert (early, str(second.error)) == (None, "late")
+    assert not stock.slots
+
+
+def stocked(now: list[float], number: int) -> tuple[Stock[int], Orders]:
+    """A stock with idle resources, opened at `now`."""
+    orders = Orders()
+    stock: Stock[int] = Stock(limits(min_size=number), orders, lambda: now[0], lambda: 0.0, checks=True)
+    stock.warm()
+    while orders.given:
+        stock.opened(orders.given.pop()[1])
+    return stock, orders
+
+
+def test_expired_is_never_lent() -> None:
+    """A resource that was used a moment ago is closed all the same, if it is too old, and another one opened."""
+    now = [0.0]
+    stock, orders = stocked(now, 1)
+    slot = stock.take(None)
+    assert slot is not None
+    now[0] = 59.0
+    stock.give_back(slot)
+    now[0] = 61.0
+    assert stock.take(None) is None
+    asking = waiter()
+    stock.ask(asking)
+    assert asking.slot is None
+    assert sorted(order for order, _ in orders.given) == ["close", "open"]
+
+
+def test_one_check_for_one_borrower() -> None:
+    """No more idle resources are checked than somebody waits for."""
+    now = [0.0]
+    stock, orders = stocked(now, 3)
+    now[0] = 30.0
+    stock.ask(waiter())
+    assert [order for order, _ in orders.given] == ["check"]
+    stock.ask(waiter())
+    assert [order for order, _ in orders.given] == ["check", "check"]
