@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from plughost import MCPPlugin, PluginConfig
+from plughost_cache._config import CacheConfig
+from plughost_cache._plugin import CachePlugin, ClearParameters
+from plughost_cache._url import CacheURL, SQLiteURL
 
-__all__ = ["CachePlugin"]
-
-
-class CachePlugin(MCPPlugin[PluginConfig]):
-    """A two-level cache for Plughost: memory, and Redis or SQLite behind it, that never mixes callers."""
+__all__ = ["CacheConfig", "CachePlugin", "CacheURL", "ClearParameters", "SQLiteURL"]
