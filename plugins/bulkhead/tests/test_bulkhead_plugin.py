@@ -370,7 +370,8 @@ async def test_gauges(host: HostFactory) -> None:
     from opentelemetry.metrics import CallbackOptions
     from plughost_bulkhead._meters import _gauge
 
-    labels = {"instance": "bulkhead", "per": "provider tenant", "provider": "notes"}
+    where = {"plughost.plugin": "bulkhead", "plughost.provider": "notes"}
+    labels = {**where, "plughost.bulkhead.per": "provider tenant"}
     seen = [[(item.value, item.attributes) for item in _gauge(part)(CallbackOptions())] for part in (0, 1)]
     assert seen == [[(2, labels)], [(1, labels)]]
     await asyncio.gather(*tasks)

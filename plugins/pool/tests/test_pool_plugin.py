@@ -203,8 +203,10 @@ async def test_gauges(host: HostFactory) -> None:
     from plughost_pool._meters import borrowers, resources
 
     found = {str(item.attributes): item.value for item in resources(CallbackOptions())}
-    assert found == {"{'pool': 'tokens', 'state': 'idle'}": 1}
-    assert [(item.value, item.attributes) for item in borrowers(CallbackOptions())] == [(0, {"pool": "tokens"})]
+    assert found == {"{'plughost.pool.name': 'tokens', 'plughost.pool.state': 'idle'}": 1}
+    assert [(item.value, item.attributes) for item in borrowers(CallbackOptions())] == [
+        (0, {"plughost.pool.name": "tokens"})
+    ]
     del running
 
 

@@ -32,7 +32,7 @@ from pydantic import BaseModel
 
 from plughost_bulkhead._bulkhead import Bound, Bulkhead, Lane, Party, Verdict
 from plughost_bulkhead._config import BulkheadConfig, LimitTable
-from plughost_bulkhead._meters import rejections, watched
+from plughost_bulkhead._meters import refused, watched
 
 if TYPE_CHECKING:
     from plughost import Host
@@ -150,7 +150,8 @@ class BulkheadPlugin(MCPPlugin[BulkheadConfig]):
         if not self._observing:
             details = {"method": call.method, "provider": call.provider, "code": ErrorCode.BULKHEAD_FULL.value}
             self._publish(HostEvent(EventType.REFUSED, self.name, {**details, "reason": reason}))
-            rejections.add(1, {"instance": self.name, "provider": call.provider or "", "reason": reason})
+            labels = {"plughost.plugin": self.name, "plughost.provider": call.provider or ""}
+            refused.add(1, {**labels, "plughost.bulkhead.reason": reason})
         what = {
             "queue_full": f"and {full.waiting} wait already",
             "wait_limit": f"and none ended within {waited:.3g} s",
@@ -193,8 +194,8 @@ class BulkheadPlugin(MCPPlugin[BulkheadConfig]):
         for item in self._bulkhead:
             rule = self.config.rules[item.rule]
             provider = _whose(rule, item.key).get("provider", "")
-            labels = ("instance", self.name), ("per", " ".join(rule.per)), ("provider", str(provider))
-            yield labels, item.in_flight, item.waiting
+            where = ("plughost.plugin", self.name), ("plughost.provider", str(provider))
+            yield (*where, ("plughost.bulkhead.per", " ".join(rule.per))), item.in_flight, item.waiting
 
 
 def _party(caller: Caller) -> Party:

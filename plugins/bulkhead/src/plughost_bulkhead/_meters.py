@@ -41,6 +41,6 @@ _meter.create_observable_gauge(
 _meter.create_observable_gauge(
     "plughost.bulkhead.queued", [_gauge(1)], unit="{call}", description="Calls that wait for a slot."
 )
-rejections = _meter.create_counter(
-    "plughost.bulkhead.rejections", unit="{call}", description="Calls refused, by provider and reason."
+refused = _meter.create_counter(
+    "plughost.bulkhead.refused", unit="{call}", description="Calls refused, by provider and reason."
 )

@@ -23,7 +23,10 @@ def resources(_: CallbackOptions) -> Iterable[Observation]:
     for pool in [*watched]:
         for state, number in pool.stock.count().items():
             found[pool.name, state.value] += number
-    return [Observation(number, {"pool": name, "state": state}) for (name, state), number in found.items()]
+    return [
+        Observation(number, {"plughost.pool.name": name, "plughost.pool.state": state})
+        for (name, state), number in found.items()
+    ]
 
 
 def borrowers(_: CallbackOptions) -> Iterable[Observation]:
@@ -31,7 +34,7 @@ def borrowers(_: CallbackOptions) -> Iterable[Observation]:
     found: Counter[str] = Counter()
     for pool in [*watched]:
         found[pool.name] += len(pool.stock.waiting)
-    return [Observation(number, {"pool": name}) for name, number in found.items()]
+    return [Observation(number, {"plughost.pool.name": name}) for name, number in found.items()]
 
 
 _meter = metrics.get_meter("plughost.pool")

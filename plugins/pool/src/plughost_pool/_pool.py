@@ -148,7 +148,7 @@ class Pool(Generic[T]):
         if waiter.error is not None:
             raise waiter.error
         if waiter.slot is None:
-            timeouts.add(1, {"pool": self.name})
+            timeouts.add(1, {"plughost.pool.name": self.name})
             raise PoolTimeoutError(f"pool {self.name!r}: nothing came free within {seconds:g} s: {self._situation()}")
         return waiter.slot
 
@@ -185,14 +185,14 @@ class Pool(Generic[T]):
                 slot.value = await resource.__aenter__()
         except BaseException as error:
             del self._orders[slot]
-            failures.add(1, {"pool": self.name})
+            failures.add(1, {"plughost.pool.name": self.name})
             known = error if isinstance(error, Exception) else PoolError(f"pool {self.name!r}: opening was cancelled")
             logger.info("pool %r cannot open a resource: %r", self.name, error)
             self.stock.failed(slot, known)
             if known is not error:
                 raise
             return
-        opened.add(1, {"pool": self.name})
+        opened.add(1, {"plughost.pool.name": self.name})
         try:
             self.stock.opened(slot)
             while await self._orders[slot].get():
@@ -224,7 +224,7 @@ class Pool(Generic[T]):
             limits = self.stock.limits
             await self._clock.sleep(min(MOST_PAUSE, min(limits.max_idle, limits.max_lifetime, limits.leak_after) / 10))
             for slot in self.stock.sweep():
-                leaks.add(1, {"pool": self.name})
+                leaks.add(1, {"plughost.pool.name": self.name})
                 logger.warning("pool %r: a resource may be leaked; it is in use for %s", self.name, self._told(slot))
 
     def _spawn(self, work: Any, slot: Slot[T] | None) -> None:

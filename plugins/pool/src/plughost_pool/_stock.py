@@ -47,6 +47,9 @@ class State(Enum):
     CLOSED = "closed"
 
 
+IDLE, IN_USE = State.IDLE, State.IN_USE  # looking them up in the class costs more than all else in lending
+
+
 class Slot(Generic[T]):
     """A place of the pool, and the resource in it once that is open."""
 
@@ -139,11 +142,12 @@ class Stock(Generic[T]):
 
     def give_back(self, slot: Slot[T]) -> None:
         """Return what was borrowed: to the next in line, to the idle ones, or to be closed if it has had its day."""
-        if slot.state is not State.IN_USE:
+        if slot.state is not IN_USE:
             return  # closed by force meanwhile
         slot.where = None
         now = self._now()
-        if slot.broken or self.ended or now >= slot.expires_at or self._lasting > self.limits.max_size:
+        too_many = len(self.slots) > self.limits.max_size and self._lasting > self.limits.max_size
+        if slot.broken or too_many or now >= slot.expires_at:
             self._retire(slot)
             self._match()
         else:
@@ -251,10 +255,11 @@ class Stock(Generic[T]):
         if slot.broken or self.ended:  # the pool was cleared or ended while it was opened or checked
             self._retire(slot)
         else:
-            slot.state = State.IDLE
+            slot.state = IDLE
             slot.idle_since = now
             self.idle.append(slot)
-        self._match()
+        if self.waiting:
+            self._match()
 
     def _match(self) -> None:
         """Serve whoever can be served, and order what the others wait for."""
@@ -278,7 +283,7 @@ class Stock(Generic[T]):
             self._open()
 
     def _lend(self, slot: Slot[T], where: Where | None, now: float) -> None:
-        slot.state = State.IN_USE
+        slot.state = IN_USE
         slot.where = where
         slot.borrowed_at = now
         slot.reported = False
