@@ -65,7 +65,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule(target=permits, count=st.integers(1, 12))
     def call(self, count: int) -> object:
-        """Several calls at once."""
+        """Several calls at once: what its state allows is let through."""
         given = [self.breaker.admit(self.now) for _ in range(count)]
         got = [permit for permit in given if permit is not None]
         self.in_this_era.update(got)
@@ -106,6 +106,19 @@ class BreakerMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float, chance: float) -> None:
         self.now += seconds
         self.chance = chance
+
+    @rule(slow=st.booleans())
+    def everything_fails(self, *, slow: bool) -> None:
+        """A storm, so that the other states are reached often."""
+        for _ in range(20):
+            permit = self.breaker.admit(self.now)
+            if permit is not None:
+                self.breaker.record(permit, self.now, failed=True, slow=slow)
+
+    @rule()
+    def wait_is_over(self) -> None:
+        if self.breaker.until < math.inf:
+            self.now = max(self.now, self.breaker.until)
 
     # -- others -------------------------------------------------------------------------------------------------------
 

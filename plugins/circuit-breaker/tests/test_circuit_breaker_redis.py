@@ -102,6 +102,20 @@ async def test_others_open_too(replica: Start) -> None:
     assert (shown["reason"], shown["trips"]) == ("another replica opened it", 0)
 
 
+async def test_followers_tell_nobody(replica: Start) -> None:
+    """What opens at many replicas is told by the one that it happened to."""
+    one, other, third = await replica(), await replica(), await replica()
+    heard: list[bytes] = []
+    replicas = third.plugin._replicas
+    assert replicas is not None
+    replicas.backend.subscribe(replicas._channel, heard.append, lambda: None)
+    await asyncio.sleep(0.05)
+    await one.fails()
+    await eventually(lambda: other.state is third.state is State.OPEN)
+    await asyncio.sleep(0.1)
+    assert len(heard) == 1
+
+
 async def test_others_probe_when_one_closed(replica: Start) -> None:
     """When one replica's probes were well the others probe at once, and none trusts it blindly."""
     one, other = await replica(open="200ms"), await replica(open="60s")
@@ -189,6 +203,21 @@ async def test_goes_on_without_redis(replica: Start, backend: Backend, trouble: 
     assert await other.call() == ErrorCode.CIRCUIT_OPEN
     await eventually(lambda: one.listens)
     await check.check()
+
+
+async def test_what_closed_meanwhile_stays_closed(replica: Start, backend: Backend) -> None:
+    """What an operator closed while Redis was away does not open again by what is still written there."""
+    one = await replica(open="60s")
+    await one.fails()
+    await asyncio.sleep(0.1)
+    server(backend).kill()
+    await one.order("close")
+    await asyncio.sleep(0.1)
+    server(backend).restart()
+    await eventually(lambda: one.listens)
+    await asyncio.sleep(0.1)
+    assert one.state is State.CLOSED
+    assert (await replica()).state is State.CLOSED
 
 
 async def test_comes_and_goes(replica: Start) -> None:

@@ -62,12 +62,12 @@ def test_nothing_is_decided_below_the_minimum() -> None:
     assert bench.breaker.reason == "9 of 10 calls failed"
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.6, 0.7, 0.9])
+@pytest.mark.parametrize("rate", [0.04, 0.28, 0.52, 0.56, 1.0])
 def test_rate_itself_is_too_much(rate: float) -> None:
     """A breaker opens at its rate exactly, also where floating point would be a hair above; and not one call below."""
-    for failures, state in ((round(rate * 10) - 1, State.CLOSED), (round(rate * 10), State.OPEN)):
-        bench = Bench(failure_rate=rate)
-        bench.calls(10 - failures)
+    for failures, state in ((round(rate * 25) - 1, State.CLOSED), (round(rate * 25), State.OPEN)):
+        bench = Bench(failure_rate=rate, minimum_calls=25)
+        bench.calls(25 - failures)
         bench.calls(failures, failed=True)
         assert bench.state() is state
 
@@ -223,6 +223,32 @@ def test_lost_probes_pin_nothing() -> None:
     bench.now = bench.breaker.until
     bench.calls(2)
     assert bench.state() is State.CLOSED
+
+
+def test_late_probe_finds_the_others_lost() -> None:
+    """A probe that comes back when the others were given up is too late, and opens nothing twice."""
+    bench = Bench(window_calls=10).opened()
+    late, *_ = [bench.start() for _ in range(3)]
+    bench.now += 60
+    bench.end(late, failed=True)
+    assert (bench.state(), bench.breaker.trips) == (State.OPEN, 2)
+
+
+def test_probes_of_an_older_era_take_no_place() -> None:
+    """Probes that are still under way when it opened again leave all places to the next ones."""
+    bench = Bench().opened()
+    for _ in range(3):
+        bench.start()
+    bench.breaker.provider_down(bench.now, "gone")
+    bench.now = bench.breaker.until
+    assert sum(bench.admit() is not None for _ in range(50)) == 3
+
+
+def test_probes_that_came_back_keep_their_places() -> None:
+    """A failed probe that decided nothing is one of the three: two more get through, not three."""
+    bench = Bench().opened()
+    bench.calls(1, failed=True)
+    assert sum(bench.admit() is not None for _ in range(50)) == 2
 
 
 def test_one_lost_probe_is_one_failure() -> None:
@@ -503,6 +529,17 @@ def test_broken_tool_leaves_the_others_alone() -> None:
         breakers.enter("notes", "bad", 0.0)
     assert caught.value.breaker.key == ("notes", "bad")
     one(breakers, "good", None)
+
+
+def test_tool_is_not_probed_where_the_way_is_lost() -> None:
+    """A probe of a tool that meets a lost connection gives its place back: it says nothing about the tool."""
+    breakers = board(minimum_calls=20, probes=1)
+    for _ in range(20):
+        one(breakers, "bad", Fault.APPLICATION)
+    for _ in range(5):
+        one(breakers, "bad", Fault.TRANSPORT, 20.0)
+    one(breakers, "bad", None, 20.0)
+    assert counts(breakers, "bad", 20.0) == (0, 0, 0)
 
 
 def test_refused_by_one_takes_no_place_of_the_other() -> None:

@@ -279,7 +279,7 @@ class Breaker:
         window, policy = self._window, self._policy
         if window.calls < minimum:
             return
-        # Divided, since 7 / 10 is the 0.7 that somebody wrote, and 0.7 * 10 is more than 7.
+        # Divided, since 7 / 25 is the 0.28 that somebody wrote, and 0.28 * 25 is more than 7.
         if window.failures / window.calls >= policy.failure_rate:
             self._open(now, f"{window.failures} of {window.calls} calls failed")
         elif window.slow / window.calls >= policy.slow_rate:

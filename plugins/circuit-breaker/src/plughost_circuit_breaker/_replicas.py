@@ -108,16 +108,22 @@ class Replicas:
             await self._work.wait()
             self._work.clear()
             try:
+                await self._say_it()
                 if self._missed:
                     await self._catch_up()
-                while self._untold:
-                    key, wait = self._untold.popitem()
-                    text = json.dumps({"from": self._origin, "key": key, "wait": wait})
-                    await self._tell([self._stored], [json.dumps(key), math.ceil(wait * 1000), self._channel, text])
             except BackendUnavailable:
-                self._untold.clear()  # the thread is lost, and `_catch_up` tells what is open then
+                # What is open `_catch_up` tells anew; what closed must be said before it reads, or it would open again.
+                self._untold = {key: wait for key, wait in self._untold.items() if not wait}
             except Exception:
                 logger.exception("replicas were not told of a breaker")
+
+    async def _say_it(self) -> None:
+        while self._untold:
+            key, wait = next(iter(self._untold.items()))
+            text = json.dumps({"from": self._origin, "key": key, "wait": wait})
+            await self._tell([self._stored], [json.dumps(key), math.ceil(wait * 1000), self._channel, text])
+            if self._untold.get(key) == wait:
+                del self._untold[key]
 
     async def _catch_up(self) -> None:
         """Follow what is written down, and tell what is open here."""
