@@ -82,10 +82,10 @@ class MemoryStore:
             step = algorithm.take(table.shards[shard].get(identity, 0), cost, now)
             steps.append(step)
             passes = passes and not step.wait
+            table.visit(now, algorithm.lifetime, algorithm.idle)
         if passes and cost:
-            for (algorithm, table), step in zip(self._pairs, steps, strict=True):
+            for (_, table), step in zip(self._pairs, steps, strict=True):
                 table.shards[shard][identity] = step.state
-                table.visit(now, algorithm.lifetime, algorithm.idle)
         if len(steps) == 1:
             step = steps[0]
             return Verdict(self._algorithms[0].rate.text, step.remaining, step.wait)
