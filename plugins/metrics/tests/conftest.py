@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 from opentelemetry.metrics import _internal
 from opentelemetry.util._once import Once
 from plughost_metrics import _instruments
 from plughost_metrics._ledger import Ledger
+
+import_module("requests")  # gives loggers their handlers, once: no leak of the test that pushes first
 
 
 @pytest.fixture(autouse=True)

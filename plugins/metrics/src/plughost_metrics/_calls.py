@@ -8,7 +8,6 @@ codes) is compared with what there is, and what there is not is `_OTHER`; URIs a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mcp.shared.exceptions import MCPError
@@ -71,7 +70,8 @@ class CallTimes:
         self._tenant = tenant
         self._due = 0.0 if exemplars else float("inf")
         self._timers: dict[Key, _Timer] = {}
-        self._now: Callable[[], float] = host.clock.monotonic
+        self._time = host.clock.time
+        self._now = host.clock.monotonic
 
     async def measure(self, call: Call, call_next: CallNext) -> Result:
         """Middleware: time what is inside."""
@@ -141,4 +141,4 @@ class CallTimes:
         context = trace.get_current_span().get_span_context()
         if context.is_valid and context.trace_flags.sampled:
             ids = trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
-            distribution.exemplars[bucket] = Exemplar(seconds, self._host.clock.time(), *ids)
+            distribution.exemplars[bucket] = Exemplar(seconds, self._time(), *ids)

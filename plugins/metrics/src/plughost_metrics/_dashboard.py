@@ -210,7 +210,11 @@ ROWS = (
                 ],
                 "percentunit",
             ),
-            Panel("Cache in memory", [(gauge("plughost_cache_size_bytes", "plughost_plugin"), "{{plughost_plugin}}")], "bytes"),
+            Panel(
+                "Cache in memory",
+                [(gauge("plughost_cache_size_bytes", "plughost_plugin"), "{{plughost_plugin}}")],
+                "bytes",
+            ),
             Panel("Shared calls", [(rate("plughost_dedup_count_total", "how"), "{{how}}")], "reqps"),
         ),
     ),

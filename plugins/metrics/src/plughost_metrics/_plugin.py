@@ -9,7 +9,6 @@ from pathlib import Path
 
 import anyio
 from anyio.to_thread import run_sync
-from opentelemetry import metrics
 from plughost import (
     Handler,
     HealthCheck,
@@ -45,14 +44,6 @@ SAVE_EVERY = 1.0
 LAST_PUSH = 2.0
 """Seconds that a plugin which leaves gives the collector."""
 
-_meter = metrics.get_meter("plughost.metrics")
-_events = _meter.create_counter(
-    "plughost.events", unit="{event}", description="Events of the host and of plugins, by type and subject."
-)
-_pushes = _meter.create_counter(
-    "plughost.metrics.pushes", unit="{push}", description="Pushes to the OTLP collector, by whether it took them."
-)
-
 
 class MetricsPlugin(MCPPlugin[MetricsConfig]):
     """Measures every call, collects what all plugins count, and shows it to Prometheus and OTLP collectors."""
@@ -63,6 +54,7 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
                 problem = f"would count every call that {item.name!r} counts again"
                 raise PluginError(self.name, problem, remedy="Keep one of them")
         self._host = host
+        self._clock = host.clock  # now: while a generation is composed, the host knows only the system's
         self._ledger, complete = process_ledger()
         if not complete:
             logger.warning(
@@ -93,6 +85,12 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
         text = "How long a layer of the pipeline took by itself, in a sample of the calls."
         layers = self._histogram(LAYER, text, LAYER_BOUNDS)
         self._layers = LayerTimes(layers, config.sample_layers) if config.sample_layers else None
+        self._events = self._family(
+            "plughost.events", Kind.COUNTER, "{event}", "Events of the host and of plugins, by type and subject."
+        )
+        self._pushes = self._family(
+            "plughost.metrics.pushes", Kind.COUNTER, "{push}", "Pushes to the OTLP collector, by whether it took them."
+        )
         for name, kind, unit, text, ask in (
             (INFO, Kind.GAUGE, "", "The host.", self._info),
             ("plughost.host.calls.in_flight", Kind.UP_DOWN, "{call}", "Calls inside the pipeline.", self._in_flight),
@@ -101,15 +99,20 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
             stack.callback(self._ledger.observe(name, kind, unit, text, ask))
 
     def _histogram(self, name: str, description: str, bounds: tuple[float, ...]) -> Family:
-        family = self._ledger.family(name, Kind.HISTOGRAM, "s", description)
+        family = self._family(name, Kind.HISTOGRAM, "s", description)
+        family.divide(bounds)
+        return family
+
+    def _family(self, name: str, kind: Kind, unit: str, description: str) -> Family:
+        family = self._ledger.family(name, kind, unit, description)
         if family is None:
             raise PluginError(self.name, f"cannot record {name}, which another plugin has made something else of")
-        family.divide(bounds)
         return family
 
     async def _start(self, stack: AsyncExitStack) -> None:
         """Start what runs beside the calls; on the way out the last numbers are handed over."""
         tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)  # the last step: it cancels whoever leaves, too
         if self._workers is not None:
             stack.push_async_callback(self._save)
             tasks.start_soon(self._every, SAVE_EVERY, self._save)
@@ -119,7 +122,6 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
             stack.push_async_callback(run_sync, self._push.close)
             stack.push_async_callback(self._send, LAST_PUSH)
             tasks.start_soon(self._every, otlp.interval, self._send)
-        stack.callback(tasks.cancel_scope.cancel)
 
     async def unregister(self) -> None:
         await self._stack.aclose()
@@ -140,7 +142,7 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
 
     @hookimpl
     def plughost_event(self, event: HostEvent) -> None:
-        _events.add(1, {"plughost.event.type": str(event.type), "plughost.event.subject": event.subject})
+        self._events.add(1, (("plughost.event.subject", event.subject), ("plughost.event.type", str(event.type))))
 
     def _info(self) -> Iterable[tuple[Labels, float]]:
         host = self._host
@@ -160,7 +162,7 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
         if not self.config.prometheus:
             return []
         token = self.config.token
-        now = self._host.clock.monotonic
+        now = self._clock.monotonic
         scrape = Scrape(self._collect, now=now, token=token.get_secret_value() if token else None)
         return [Route(self.config.path, scrape.answer, methods=["GET"])]
 
@@ -191,7 +193,7 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self._host.clock.sleep(seconds)
+            await self._clock.sleep(seconds)
             await work()
 
     async def _save(self) -> None:
@@ -210,7 +212,7 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
             timeout=otlp.timeout,
             service=host.settings.name,
             version=host.version,
-            start=host.clock.time(),
+            start=self._clock.time(),
         )
 
     async def _send(self, limit: float | None = None) -> None:
@@ -218,5 +220,5 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
         assert self._push is not None
         here = [metric for metric in self._ledger.now() if metric.name != INFO]  # which OTLP says of each push
         with anyio.move_on_after(limit):
-            await run_sync(self._push.send, here, self._host.clock.time(), abandon_on_cancel=True)
-        _pushes.add(1, {"plughost.outcome": "success" if self._push.taken else "failure"})
+            await run_sync(self._push.send, here, self._clock.time(), abandon_on_cancel=True)
+        self._pushes.add(1, (("plughost.outcome", "success" if self._push.taken else "failure"),))
