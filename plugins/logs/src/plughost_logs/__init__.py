@@ -1,11 +1,193 @@
-"""Structured logs for Plughost: Elastic Common Schema, correlated, redacted, never blocking."""
+"""Structured logs: every line of the process, tied to its request, without secrets, and written by nobody who waits."""
 
 from __future__ import annotations
 
-from plughost import MCPPlugin, PluginConfig
+import logging
+import sys
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from random import random
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["LogsPlugin"]
+import anyio
+from opentelemetry import metrics
+from plughost import (
+    Call,
+    CallNext,
+    HealthCheck,
+    MCPPlugin,
+    Middleware,
+    Operation,
+    Phase,
+    PluginConfig,
+    Result,
+    hookimpl,
+)
+
+from plughost_logs._call import CURRENT, arguments, correlation, ending
+from plughost_logs._config import Level, LogsConfig
+from plughost_logs._file import Console, RotatedFile
+from plughost_logs._line import ECS, Human, Line, Origin
+from plughost_logs._redaction import Redactor
+from plughost_logs._writer import Writer
+
+if TYPE_CHECKING:
+    from plughost import Host
+
+__all__ = ["LogsConfig", "LogsPlugin"]
+
+FLUSH = 5.0
+"""Seconds in which what waits is written at the end."""
+
+logger = logging.getLogger("plughost.logs")
+calls_logger = logging.getLogger("plughost.calls")
+_lost = metrics.get_meter("plughost.logs").create_counter(
+    "plughost.logs.lost", unit="{line}", description="Lines of the log that were lost, since too many waited."
+)
 
 
-class LogsPlugin(MCPPlugin[PluginConfig]):
-    """Structured logs for Plughost: Elastic Common Schema, correlated, redacted, never blocking."""
+class LogsHandler(logging.Handler):
+    """Hands records to the writer, with what they are part of."""
+
+    def __init__(self, writer: Writer[Line]) -> None:
+        super().__init__()
+        self.writer = writer
+        self.displaced: list[logging.Handler] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields = correlation(CURRENT.get())
+            fields.update(record.__dict__.pop("plughost_fields", ()))
+            self.writer.put(Line(record, record.getMessage(), fields))
+        except Exception:  # noqa: BLE001 - what is logged must not break who logs
+            self.handleError(record)
+
+
+class LogsPlugin(MCPPlugin[LogsConfig]):
+    """Takes the root logger over, and writes a line for each request."""
+
+    async def register(self, host: Host) -> None:
+        config = self.config
+        self._now = host.clock.monotonic
+        folder = host.config.source.parent if host.config.source else Path()
+        sink = (
+            RotatedFile(folder / config.path, max_size=config.max_size, backups=config.backups)
+            if config.path
+            else Console()
+        )
+        self._redactor = redactor = Redactor(config.redact)
+        origin = Origin(host.settings.name, host.version)
+        people = not config.path and sys.stderr.isatty()
+        human = config.format == "human" or (config.format == "auto" and people)
+        form = Human(redactor, colours=people) if human else ECS(origin, redactor)
+        self.writer: Writer[Line] = Writer(sink, form, partial(_confess, form), limit=config.queue)
+        self.handler = LogsHandler(self.writer)
+        self._take_over()
+
+    async def unregister(self) -> None:
+        """Give the root logger back, and write what waits."""
+        root = logging.getLogger()
+        if self.handler in root.handlers:
+            root.removeHandler(self.handler)
+            for handler in self.handler.displaced:
+                root.addHandler(handler)
+        root.setLevel(self._level_before)
+        written = await anyio.to_thread.run_sync(self.writer.close, FLUSH)
+        if not written:
+            logger.error("%s: %d lines were not written within %s s", self.name, self.writer.waiting, FLUSH)
+
+    def _take_over(self) -> None:
+        root = logging.getLogger()
+        self._level_before = root.level
+        if self.config.level is not None:
+            root.setLevel(self.config.level)
+        if self.config.replace:
+            for handler in root.handlers[:]:
+                # What a former instance displaced comes back when this one leaves, not that instance's handler.
+                self.handler.displaced += handler.displaced if isinstance(handler, LogsHandler) else [handler]
+                root.removeHandler(handler)
+        root.addHandler(self.handler)
+
+    @hookimpl
+    def plughost_middleware(self) -> Iterable[Middleware]:
+        return [Middleware(self.log, Phase.OBSERVE, after=("tracing", "metrics"))]
+
+    async def log(self, call: Call, call_next: CallNext) -> Result:
+        """Tie all that is logged inside to the call, and log how it ended."""
+        begin = self._now()
+        mark = CURRENT.set(call)
+        result: Result | None = None
+        error: BaseException | None = None
+        try:
+            result = await call_next(call)
+            return result
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            try:
+                self._log_end(call, result, error, self._now() - begin)
+            except Exception:
+                logger.warning("%s: the line of a request is lost", self.name, exc_info=True)
+            CURRENT.reset(mark)
+
+    def _log_end(self, call: Call, result: Result | None, error: BaseException | None, seconds: float) -> None:
+        config = self.config
+        slow = seconds >= config.slow
+        well = error is None and not slow and result is not None and result.get("isError") is not True
+        if not config.calls or (well and config.sample < 1 and random() >= config.sample):  # noqa: S311 - dice
+            return
+        level, message, fields = ending(call, result, error, seconds, slow=slow)
+        if calls_logger.isEnabledFor(level):
+            if config.arguments:
+                given = arguments(call, config.arguments)
+                fields |= {
+                    f"labels.argument_{name}": self._redactor.value(name, value) for name, value in given.items()
+                }
+            calls_logger.log(level, "%s", message, extra={"plughost_fields": fields})
+
+    @hookimpl
+    def plughost_health_checks(self) -> Iterable[HealthCheck]:
+        return [HealthCheck("writing", self.check)]
+
+    async def check(self) -> None:
+        """Raises if the last lines could not be written."""
+        if (failure := self.writer.failure) is not None:
+            raise failure
+
+    @hookimpl
+    def plughost_operations(self) -> Iterable[Operation]:
+        return [
+            Operation("show", self.show, summary="Lines written, waiting and lost."),
+            Operation(
+                "level", self.set_level, parameters=SetLevel, changes=True, summary="Change a logger's level for now."
+            ),
+        ]
+
+    async def show(self, _: object) -> dict[str, Any]:
+        """Lines written, waiting and lost."""
+        writer = self.writer
+        return {"written": writer.written, "waiting": writer.waiting, "lost": writer.lost}
+
+    async def set_level(self, wanted: SetLevel) -> dict[str, str]:
+        """Change the level of a logger until the host restarts."""
+        logger = logging.getLogger(wanted.logger)
+        logger.setLevel(wanted.level)
+        return {"logger": logger.name, "level": wanted.level}
+
+
+class SetLevel(PluginConfig):
+    """A level for a logger."""
+
+    level: Level
+    """The level."""
+    logger: str = ""
+    """The logger's name; the root logger if empty."""
+
+
+def _confess(form: ECS | Human, count: int) -> bytes:
+    """The line that owns up to lines that were lost."""
+    _lost.add(count)
+    record = logging.makeLogRecord({"name": "plughost.logs", "levelname": "ERROR", "levelno": logging.ERROR})
+    return form(Line(record, f"{count} lines were lost: too many waited, or they could not be written"))

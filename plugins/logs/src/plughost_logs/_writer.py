@@ -1,0 +1,104 @@
+"""Writes lines in a thread of its own: whoever logs never waits, and nothing is lost in silence."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+GATHER = 0.02
+"""Seconds in which lines are gathered to be written at once."""
+
+
+class Sink(Protocol):
+    """Where lines go."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Writer(Generic[T]):
+    """A bounded queue of items, and the thread that renders and writes them.
+
+    `render(item)` is a line without its end; `confess(count)` the line that says how many items were lost.
+    """
+
+    def __init__(
+        self, sink: Sink, render: Callable[[T], bytes], confess: Callable[[int], bytes], *, limit: int
+    ) -> None:
+        self._sink = sink
+        self._render = render
+        self._confess = confess
+        self._limit = limit
+        self._queue: SimpleQueue[T | None] = SimpleQueue()
+        self._stopping = threading.Event()
+        self.written = 0
+        self.lost = 0
+        self._confessed = 0
+        self.failure: Exception | None = None
+        """Why the last write failed, if it did."""
+        self._thread = threading.Thread(target=self._run, name="plughost-logs", daemon=True)
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Have an item written soon; it is lost if too many wait."""
+        if self._queue.qsize() >= self._limit:
+            self.lost += 1
+        else:
+            self._queue.put(item)
+
+    @property
+    def waiting(self) -> int:
+        return self._queue.qsize()
+
+    def close(self, timeout: float) -> bool:
+        """Write what waits, at most for `timeout` seconds. Says whether all of it is written."""
+        self._stopping.set()
+        self._queue.put(None)
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            first = self._queue.get()
+            if first is not None:
+                self._stopping.wait(GATHER)
+            items = [first, *self._rest()]
+            self._write([item for item in items if item is not None])
+            if None in items:
+                self._sink.close()
+                return
+
+    def _rest(self) -> list[T | None]:
+        found: list[T | None] = []
+        while len(found) < self._limit:
+            try:
+                found.append(self._queue.get_nowait())
+            except Empty:
+                break
+        return found
+
+    def _write(self, items: list[T]) -> None:
+        lines = []
+        for item in items:
+            try:
+                lines.append(self._render(item))
+            except Exception as error:  # noqa: BLE001 - a line that cannot be rendered must not end the log
+                self.lost += 1
+                self.failure = error
+        lost = self.lost - self._confessed
+        if lost:
+            lines.append(self._confess(lost))
+        try:
+            self._sink.write(b"".join(line + b"\n" for line in lines))
+        except Exception as error:  # noqa: BLE001 - a full disk must not end the log
+            self.lost += len(lines) - bool(lost)
+            self.failure = error
+        else:
+            self.written += len(lines)
+            self._confessed += lost
+            self.failure = None
