@@ -188,9 +188,9 @@ async def test_parties(host: HostFactory) -> None:
     await anyio.sleep(0.5)
     (found,) = await shown(running)
     assert found["parties"] == [
-        {"party": "acme", "in_flight": 1, "queued": 1},
-        {"party": "eve", "in_flight": 0, "queued": 1},
-        {"party": None, "in_flight": 0, "queued": 2},
+        {"tenant": "acme", "in_flight": 1, "queued": 1},
+        {"principal": "eve", "in_flight": 0, "queued": 1},
+        {"anonymous": True, "in_flight": 0, "queued": 2},
     ]
     await asyncio.gather(*tasks)
 
@@ -362,7 +362,7 @@ async def test_holds_under_chaos(host: HostFactory, seed: int, virtual_clock: Vi
 
 
 async def test_gauges(host: HostFactory) -> None:
-    """The gauges sum by provider what is in flight and waits; tenants are no label."""
+    """The gauges sum by provider what is in flight and waits, and fall to 0 afterwards; tenants are no label."""
     bulkhead = plugin(limit=1, per=["provider", "tenant"])
     running = await host(Who(name="who"), bulkhead, providers=[provider()])
     tasks = [*start(running, 2, tenant="a"), *start(running, 1, tenant="b")]
@@ -372,6 +372,17 @@ async def test_gauges(host: HostFactory) -> None:
 
     where = {"plughost.plugin": "bulkhead", "plughost.provider": "notes"}
     labels = {**where, "plughost.bulkhead.per": "provider tenant"}
-    seen = [[(item.value, item.attributes) for item in _gauge(part)(CallbackOptions())] for part in (0, 1)]
-    assert seen == [[(2, labels)], [(1, labels)]]
+
+    def seen() -> list[list[Any]]:
+        return [[(item.value, item.attributes) for item in _gauge(part)(CallbackOptions())] for part in (0, 1)]
+
+    assert seen() == [[(2, labels)], [(1, labels)]]
     await asyncio.gather(*tasks)
+    assert seen() == [[(0, labels)], [(0, labels)]]
+
+
+async def test_place_in_the_pipeline(host: HostFactory) -> None:
+    """It stands innermost in PROTECT: inside retry, breaker and timeout, so that each attempt takes a slot."""
+    (layer,) = plugin().plughost_middleware()
+    assert layer.phase is Phase.PROTECT
+    assert set(layer.after) >= {"retry", "circuit-breaker", "timeout"}

@@ -202,8 +202,12 @@ async def test_gauges(host: HostFactory) -> None:
     from opentelemetry.metrics import CallbackOptions
     from plughost_pool._meters import borrowers, resources
 
-    found = {str(item.attributes): item.value for item in resources(CallbackOptions())}
-    assert found == {"{'plughost.pool.name': 'tokens', 'plughost.pool.state': 'idle'}": 1}
+    found = [(item.value, item.attributes) for item in resources(CallbackOptions())]
+    name = {"plughost.pool.name": "tokens"}
+    assert found == [
+        (1, {**name, "plughost.pool.state": "idle"}),
+        (0, {**name, "plughost.pool.state": "in use"}),
+    ]
     assert [(item.value, item.attributes) for item in borrowers(CallbackOptions())] == [
         (0, {"plughost.pool.name": "tokens"})
     ]

@@ -180,12 +180,13 @@ class BulkheadPlugin(MCPPlugin[BulkheadConfig]):
                     "in_flight": item.in_flight,
                     "queued": item.waiting,
                     "parties": [
-                        {"party": _name(party), "in_flight": share.in_flight, "queued": share.waiting}
+                        {**_described(party), "in_flight": share.in_flight, "queued": share.waiting}
                         for party, share in item.shares.items()
                         if share.in_flight or share.waiting
                     ],
                 }
                 for item in self._bulkhead
+                if not item.idle
             ]
         }
 
@@ -217,6 +218,12 @@ def _bounds(config: BulkheadConfig) -> list[Bound]:
 
 def _whose(rule: LimitTable, key: Any) -> dict[str, str | None]:
     return {dimension: _name(value) for dimension, value in zip(rule.per, key, strict=True)}
+
+
+def _described(party: Party) -> dict[str, Any]:
+    if party is None:
+        return {"anonymous": True}
+    return {"principal" if isinstance(party, tuple) else "tenant": _name(party)}
 
 
 def _name(value: Any) -> str | None:

@@ -232,8 +232,8 @@ class Bulkhead:
             self._admit_one(lane)
 
     def __iter__(self) -> Iterator[Compartment]:
-        """The compartments that somebody is in or waits for."""
-        return (compartment for compartment in self._compartments.values() if not compartment.idle)
+        """The compartments that are kept; those that nobody is in are forgotten at some time."""
+        return iter(self._compartments.values())
 
     def __len__(self) -> int:
         """How many lanes are kept."""

@@ -10,6 +10,8 @@ from weakref import WeakSet
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from plughost_pool._stock import State
+
 if TYPE_CHECKING:
     from plughost_pool._pool import Pool
 
@@ -21,7 +23,10 @@ def resources(_: CallbackOptions) -> Iterable[Observation]:
     """Resources by pool and state."""
     found: Counter[tuple[str, str]] = Counter()
     for pool in [*watched]:
-        for state, number in pool.stock.count().items():
+        count = pool.stock.count()
+        for state in (*count, State.IDLE, State.IN_USE):  # those two also while there are none
+            found.setdefault((pool.name, state.value), 0)
+        for state, number in count.items():
             found[pool.name, state.value] += number
     return [
         Observation(number, {"plughost.pool.name": name, "plughost.pool.state": state})
