@@ -184,7 +184,7 @@ async def test_outcomes_are_encrypted_where_there_is_a_box(replica: Make, redis:
     """Those on the server cannot be read there; one from under another key is as good as none."""
     one, other, open_one = await replica(Box()), await replica(Box()), await replica()
     await start(one, Work("secret", takes=0), keep=5)
-    kept = await one.backend.run(lambda client: client.get(one._names(KEY)[1]))
+    kept: Any = await one.backend.run(lambda client: client.get(one._names(KEY)[1]))
     assert b"secret" not in kept
     assert await start(other, Work("again")) == b"secret"
     assert await start(open_one, Work("again")) == KEY + b"terces"

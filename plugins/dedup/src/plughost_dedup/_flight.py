@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Hashable
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -55,23 +56,22 @@ class SingleFlight(Generic[T]):
         if starts := flight is None:
             self.started += 1
             flight = self._flights[key] = _Flight(self._flights, key, home)
-            flight.task = asyncio.create_task(flight.fly(work))
+            flight.task = _started(flight.fly(work))
         else:
             self.joined += 1
             flight.alone = False
-        waiter = asyncio.get_running_loop().create_future()
-        flight.waiting[waiter] = home
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            await flight.leave(waiter)
-            raise
+        if not flight.task.done():
+            await flight.wait(home)
+        elif flight.task.cancelled():
+            raise asyncio.CancelledError
         if flight.for_one and not starts:
             return _own(await work())
         if flight.error is None:
             result = cast("T", flight.result)
             return result if flight.alone or flight.for_one else copied(result)
         error = flight.error if flight.alone else fresh(flight.error)
+        if not flight.waiting:
+            flight.error = None  # its traceback leads back to the flight
         try:
             raise error
         finally:
@@ -125,20 +125,30 @@ class _Flight(Generic[T]):
             self.error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)  # without this frame
             landed = True
         finally:
-            if landed:
-                self._forget()
-                for waiter in self.waiting:
-                    if not waiter.done():
-                        waiter.set_result(None)
-            else:
-                self.abandon()
+            self._forget()
+            for waiter in self.waiting:
+                if not landed:
+                    waiter.cancel()
+                elif not waiter.done():
+                    waiter.set_result(None)
 
     def abandon(self) -> None:
-        """Cancel the work, and with it who waits for it."""
+        """Cancel the work, and with it who waits for it, even if it has not begun."""
         self._forget()
         self.task.cancel()
         for waiter in self.waiting:
             waiter.cancel()
+
+    async def wait(self, home: object) -> None:
+        """Wait for the end of the work."""
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiting[waiter] = home
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            await self.leave(waiter)
+            raise
+        del self.waiting[waiter]
 
     async def leave(self, waiter: asyncio.Future[None]) -> None:
         """Take a caller out that gave up; with the last one, end the work."""
@@ -154,8 +164,16 @@ class _Flight(Generic[T]):
             await asyncio.wait([self.task])
 
     def _forget(self) -> None:
+        """Let nobody join any more."""
         if self._flights.get(self._key) is self:
             del self._flights[self._key]
+
+
+def _started(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task for the work; where Python can, its first step is done at once, and all of it if it never waits."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+    return asyncio.create_task(work)
 
 
 def _own(found: T | ForOne[T]) -> T:

@@ -211,7 +211,8 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
             return self._execute(ask, call, call_next, line)
 
         try:
-            return await self._in_time(call, self.flights.run(key, execute, home=home))
+            shared = self.flights.run(key, execute, home=home)
+            return await (shared if call.deadline is None else self._in_time(call.deadline, call, shared))
         except KeyReused:
             raise _reused() from None
         finally:
@@ -219,11 +220,9 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
             if key not in self.flights:
                 self._arguments.pop(key, None)
 
-    async def _in_time(self, call: Call, result: Awaitable[Result]) -> Result:
-        """The result, within the deadline of this caller: the flight's own is that of nobody."""
-        if call.deadline is None:
-            return await result
-        left = call.deadline - self._now()
+    async def _in_time(self, deadline: float, call: Call, result: Awaitable[Result]) -> Result:
+        """The result, within the deadline of this caller: the flight has none."""
+        left = deadline - self._now()
         try:
             async with asyncio.timeout(left) as limit:
                 return await result
