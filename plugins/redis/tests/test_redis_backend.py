@@ -171,6 +171,22 @@ async def test_loop_that_stood_still_is_no_outage(backend: Backend, store: Redis
     assert store.up
 
 
+@on_backends("redis")
+async def test_busy_is_not_away(backend: Backend, store: RedisBackend) -> None:
+    """A question may take longer than the limit as long as the server answers others; alone it may not."""
+    waiting = asyncio.ensure_future(timed(store.run(lambda redis: redis.blpop(["nothing"], timeout=0.4))))
+    while not waiting.done():
+        assert await ping(store)
+        await asyncio.sleep(0.02)
+    seconds, answer = waiting.result()
+    assert seconds > 3 * store.timeout
+    assert answer is None
+    assert store.up
+    seconds, answer = await timed(store.run(lambda redis: redis.blpop(["nothing"], timeout=2)))
+    assert isinstance(answer, BackendUnavailable)
+    assert seconds < store.timeout + SLACK
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # A server that is away
 # ---------------------------------------------------------------------------------------------------------------------

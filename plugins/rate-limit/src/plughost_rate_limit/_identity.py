@@ -85,7 +85,11 @@ def digest(labels: Sequence[Sequence[str]]) -> int:
 
 def describe(labels: Sequence[Sequence[str]]) -> str:
     """Labels in one line, as `show` prints them and `remaining` and `reset` take them."""
-    return " ".join(":".join(quote(text, safe=PLAIN) for text in each) for each in labels) or EVERYBODY
+    return " ".join(":".join(map(_quoted, each)) for each in labels) or EVERYBODY
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe=PLAIN, errors="backslashreplace")
 
 
 def parse(text: str) -> tuple[tuple[str, ...], ...]:

@@ -30,6 +30,8 @@ PROBE_TIMEOUT = 1.0
 """Seconds that a probe may take: nobody waits for it, and a first TLS connection is slow."""
 PROBE_EVERY = (0.1, 2.0)
 """Seconds from one probe to the next: first, and after doubling at most."""
+PATIENCE = 10
+"""Time limits that a question may take at most while the server answers others: then it is busy, not away."""
 LATE = 0.01
 """A timer that comes so many seconds late shows that the loop stood still, not the server."""
 
@@ -69,6 +71,8 @@ class RedisBackend:
         self._background: set[asyncio.Task[None]] = set()
         self._client: Redis | None = None
         self._away: tuple[type[Exception], ...] = ()
+        self.heard = 0.0
+        """When the server last answered, by the clock of the event loop."""
 
     # -- life cycle ---------------------------------------------------------------------------------------------------
 
@@ -134,14 +138,13 @@ class RedisBackend:
         return HealthCheck("redis", check)
 
     async def _ask(self, work: Callable[[Redis], Awaitable[T]], limit: float) -> T:
-        loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
         client = self._client
         assert client is not None
-        timer = loop.call_later(limit, _expire, loop, task, loop.time() + limit)
+        deadline = _Deadline(self, task, limit)
         try:
-            return await work(client)
+            found = await work(client)
         except asyncio.CancelledError:
             self._doubt(client, TimeoutError(f"it did not answer within {limit * 1000:.0f} ms"))
             raise self._unavailable() from None
@@ -149,7 +152,9 @@ class RedisBackend:
             self._doubt(client, error)
             raise self._unavailable() from error
         finally:
-            timer.cancel()
+            deadline.cancel()
+        self.heard = deadline.now()
+        return found
 
     def _unavailable(self) -> BackendUnavailable:
         return BackendUnavailable(f"{self.url} is unavailable: {self.reason}")
@@ -221,9 +226,33 @@ class RedisBackend:
         return f"<RedisBackend {self.name!r} on {self.url} {'up' if self.up else 'away'}>"
 
 
-def _expire(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], due: float) -> None:
-    """End a question; but if the loop stood still, let it read first what may have arrived meanwhile."""
-    if loop.time() - due > LATE:
-        loop.call_later(LATE, task.cancel)
-    else:
-        task.cancel()
+class _Deadline:
+    """Ends a question that has no answer in time, unless that is not the server's fault.
+
+    Where the loop stood still, what may have arrived meanwhile is read first. Where the server answered another
+    question since, it is busy, and the time starts anew; so a server that hangs still costs one time limit at most.
+    """
+
+    def __init__(self, backend: RedisBackend, task: asyncio.Task[Any], limit: float) -> None:
+        self._backend = backend
+        self._task = task
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self._begin = self.now()
+        self._forgiven = False
+        self._timer = self._loop.call_at(self._begin + limit, self._due)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _due(self) -> None:
+        now = self.now()
+        heard = self._backend.heard
+        if now - self._timer.when() > LATE and not self._forgiven:
+            self._forgiven = True
+            self._timer = self._loop.call_at(now + LATE, self._due)
+        elif heard > self._begin and heard + self._limit > now and now - self._begin < PATIENCE * self._limit:
+            self._timer = self._loop.call_at(heard + self._limit, self._due)
+        else:
+            self._task.cancel()

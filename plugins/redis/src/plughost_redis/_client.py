@@ -20,7 +20,7 @@ logging.getLogger(
     "push_response"
 )  # if this logger is new, the client's first subscription gives it a handler to stderr
 
-CONNECTIONS = 32
+CONNECTIONS = 16
 AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError)
 """What says that the server is not there, or no longer the one to write to; any other error is the asker's own."""
 
