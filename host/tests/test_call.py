@@ -55,6 +55,12 @@ def test_a_resolved_call_keeps_its_parameters() -> None:
         call.replace_params({"name": "delete"})
 
 
+def test_nothing_limits_a_call_from_the_start() -> None:
+    """Both deadlines are for middleware to set."""
+    call = host_call("tools/call", {"name": "add"})
+    assert (call.deadline, call.attempt_deadline) == (None, None)
+
+
 def test_malformed_meta_reads_as_empty() -> None:
     call = host_call("tools/list")
     call.params = {"_meta": ["not", "a", "mapping"]}

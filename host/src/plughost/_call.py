@@ -44,12 +44,14 @@ class Call:
     `method` and `params` are the raw wire values; `target` is the tool name, prompt name or resource URI that
     the client sent (`None` if absent or not a string). `provider` and `local_name` are `None` until the host
     has resolved the target, after TRANSFORM, and frozen from there on. `deadline` is on the host's clock, in
-    seconds. `state` is a dict private to this call, for middleware. `connection` and `dispatch` are the SDK's:
-    the client's connection and this request's line back to it.
+    seconds; `attempt_deadline` is that of the last attempt, if attempts have a limit. `state` is a dict private to
+    this call, for middleware. `connection` and `dispatch` are the SDK's: the client's connection and this request's
+    line back to it.
     """
 
     __slots__ = (
         "__dict__",  # holds only the lazy values below
+        "attempt_deadline",
         "connection",
         "deadline",
         "dispatch",
@@ -85,6 +87,7 @@ class Call:
         self.local_name: str | None = None
         self.principal: Principal | None = None
         self.deadline: float | None = None
+        self.attempt_deadline: float | None = None
         target = params.get(TARGETS[method]) if method in TARGETS else None
         self.target: str | None = target if isinstance(target, str) else None
         if context is not None:
