@@ -154,6 +154,7 @@ class Enforcing:
             return await call_next(call)
         if seconds <= 0:
             raise self._refusal(call, limits, limit)
+        call.attempt_deadline = self._now() + seconds
         timer = Timer(seconds, call)
         try:
             result = await call_next(call)
