@@ -98,15 +98,16 @@ class Board:
         whole_permit = part_permit = UNCOUNTED
         if PROVIDER in per:
             whole = breakers.get((provider, None)) or self.make((provider, None), now)
-            whole_permit = _permit_of(whole, now)
+            if (permit := whole.admit(now)) is None:
+                raise Blocked(whole)
+            whole_permit = permit
         if tool is not None and TOOL in per:
             part = breakers.get((provider, tool)) or self.make((provider, tool), now)
-            try:
-                part_permit = _permit_of(part, now)
-            except Blocked:
+            if (permit := part.admit(now)) is None:
                 if whole is not None:
                     whole.release(whole_permit)
-                raise
+                raise Blocked(part)
+            part_permit = permit
         elif whole is None:
             return None
         return Passage(whole, whole_permit, part, part_permit)
@@ -151,10 +152,3 @@ class Board:
                 return
         if tools:
             del self._breakers[tools[0].key]
-
-
-def _permit_of(breaker: Breaker, now: float) -> Permit:
-    permit = breaker.admit(now)
-    if permit is None:
-        raise Blocked(breaker)
-    return permit

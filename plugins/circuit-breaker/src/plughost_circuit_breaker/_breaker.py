@@ -144,16 +144,16 @@ class Breaker:
             self._settle(now)
             if permit.era != self._era:
                 return
-        match self.state:
-            case State.HALF_OPEN:
-                self._probe_ended(now, failed=failed, slow=slow)
-            case State.RECOVERING:
-                self._limit += not (failed or slow)
-                self._window.record(now, failed=failed, slow=slow)
-                self._judge(now, min(self._policy.probes, self._policy.minimum_calls))
-            case _:
-                self._window.record(now, failed=failed, slow=slow)
-                self._judge(now, self._policy.minimum_calls)
+        if self.state is State.HALF_OPEN:
+            self._probe_ended(now, failed=failed, slow=slow)
+            return
+        self._window.record(now, failed=failed, slow=slow)
+        minimum = self._policy.minimum_calls
+        if self.state is State.RECOVERING:
+            self._limit += not (failed or slow)
+            minimum = min(minimum, self._policy.probes)
+        if self._window.calls >= minimum:
+            self._judge(now)
 
     def release(self, permit: Permit) -> None:
         """Give a permit back without a result: the call was cancelled, or says nothing about the provider."""
@@ -275,10 +275,8 @@ class Breaker:
             elif self.state is State.RECOVERING:
                 self._move(State.CLOSED, now, "recovered", same_era=True)
 
-    def _judge(self, now: float, minimum: int) -> None:
+    def _judge(self, now: float) -> None:
         window, policy = self._window, self._policy
-        if window.calls < minimum:
-            return
         # Divided, since 7 / 25 is the 0.28 that somebody wrote, and 0.28 * 25 is more than 7.
         if window.failures / window.calls >= policy.failure_rate:
             self._open(now, f"{window.failures} of {window.calls} calls failed")

@@ -27,7 +27,7 @@ class CircuitBreakerConfig(GuardConfig):
     slow_rate: float = Field(default=0.8, gt=0, le=1)
     """Open when at least this share of the calls was slow."""
     slow_call: Duration | Literal["timeout", "off"] = "timeout"
-    """A call is slow from here on; `"timeout"`: from 80 % of the time that it had until its deadline."""
+    """A call is slow from here on; `"timeout"`: from 80 % of the time that the attempt had, by the timeout plugin."""
     tool_errors: bool = False
     """Count a tool's own failure (`isError`) too."""
     open: Duration = Field(default=10.0, gt=0)

@@ -100,7 +100,7 @@ class CircuitBreakerPlugin(MCPPlugin[CircuitBreakerConfig]):
 
     @hookimpl
     def plughost_middleware(self) -> Iterable[Middleware]:
-        return [Middleware(self.protect, Phase.PROTECT, after=("retry", "hedge"), before=("timeout", "bulkhead"))]
+        return [Middleware(self.protect, Phase.PROTECT, after=("retry",))]
 
     @hookimpl
     def plughost_operations(self) -> Iterable[Operation]:
@@ -143,9 +143,8 @@ class CircuitBreakerPlugin(MCPPlugin[CircuitBreakerConfig]):
             self._abandoned(passage, call, error)
             raise
         now = self._now()
-        slow = self._is_slow(call, began, now)
-        failed = classify(result, tool_errors=self._tool_errors) is Outcome.FAILURE
-        passage.close(now, Fault.APPLICATION if failed else None, slow=slow)
+        failed = self._tool_errors and classify(result, tool_errors=True) is Outcome.FAILURE
+        passage.close(now, Fault.APPLICATION if failed else None, slow=self._is_slow(call, began, now))
         return result
 
     def _failed(self, passage: Passage, call: Call, began: float, error: Exception) -> None:
@@ -166,8 +165,10 @@ class CircuitBreakerPlugin(MCPPlugin[CircuitBreakerConfig]):
     def _is_slow(self, call: Call, began: float, now: float) -> bool:
         if not self._by_deadline:
             return now - began >= self._slow_call
-        deadline = call.deadline  # of the timeout inside, which has set it by now
-        return deadline is not None and now - began >= SLOW_SHARE * max(deadline - began, 0.0)
+        deadline = (
+            call.deadline if call.attempt_deadline is None else call.attempt_deadline
+        )  # the timeout inside set it
+        return deadline is not None and now - began >= SLOW_SHARE * (deadline - began) > 0
 
     def _refusal(self, breaker: Breaker, now: float) -> Refusal:
         self._tally.refused(breaker.key)
