@@ -175,7 +175,17 @@ ROWS = (
                 [(rate("plughost_timeout_count_total", "limit, provider"), "{{limit}} {{provider}}")],
                 "reqps",
             ),
-            Panel("Retries and budgets", [(events("retry[.].+"), "{{plughost_event_type}}")], "reqps"),
+            Panel(
+                "Rate limits",
+                [
+                    (
+                        rate("plughost_rate_limit_refused_total", "plughost_rate_limit_limit"),
+                        "{{plughost_rate_limit_limit}}",
+                    )
+                ],
+                "reqps",
+            ),
+            Panel("Retries", [(rate("plughost_retry_retries_total", "provider"), "{{provider}}")], "reqps"),
             Panel(
                 "Bulkheads: calls in flight",
                 [(gauge("plughost_bulkhead_in_flight", "instance, provider"), "{{provider}}")],
@@ -222,6 +232,12 @@ ROWS = (
         "Host",
         (
             Panel(
+                "Health",
+                [(gauge("plughost_health_state", "instance", "max"), "{{instance}}")],
+                kind="state-timeline",
+                states=((0, "healthy", "green"), (1, "degraded", "yellow"), (2, "unhealthy", "red")),
+            ),
+            Panel(
                 "Overhead by plugin",
                 [
                     (
@@ -231,9 +247,8 @@ ROWS = (
                 ],
                 "s",
                 "Mean time that a layer takes by itself, what it waits for included; from a sample of the calls.",
-                width=12,
             ),
-            Panel("Events", [(events(".+"), "{{plughost_event_type}} {{plughost_event_subject}}")], "reqps", width=12),
+            Panel("Events", [(events(".+"), "{{plughost_event_type}} {{plughost_event_subject}}")], "reqps"),
         ),
     ),
 )
