@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
@@ -18,6 +19,7 @@ from serving import free_port, serving
 from docs.examples import EXAMPLES, SCRIPTS, Serve, plughost, text_of
 
 pytestmark = pytest.mark.anyio
+LIMIT = 20
 
 
 async def test_the_quickstart_serves_two_servers_as_one(serve: Serve) -> None:
@@ -101,6 +103,24 @@ async def test_a_mounted_host_answers_beside_the_application(tmp_path: Path) -> 
         async with Client(f"http://127.0.0.1:{port}/tools/mcp") as client:
             result = await client.call_tool("in_stock", {"article": "tea"})
             assert result.structured_content == {"result": True}
+
+
+async def test_a_mounted_host_leaves_before_its_server(tmp_path: Path) -> None:
+    """An open listen stream, which uvicorn alone would wait for, ends properly, and then the process does."""
+    port = free_port()
+    command = [sys.executable, str(EXAMPLES / "mounted" / "leaving.py")]
+    log = tmp_path / "mounted.log"
+    with serving(command, port, log=log, environment={"PORT": str(port)}):
+        async with (
+            Client(f"http://127.0.0.1:{port}/tools/mcp") as client,
+            client.listen(tools_list_changed=True) as stream,
+        ):
+            [process] = [each for each in psutil.Process().children() if "leaving.py" in " ".join(each.cmdline())]
+            process.terminate()
+            async for _ in stream:  # what breaks off raises
+                pass
+        assert process.wait(LIMIT) is not None
+    assert "timeout graceful shutdown exceeded" not in log.read_text("utf-8")
 
 
 async def test_a_stdio_server_is_fronted_in_a_clients_configuration() -> None:

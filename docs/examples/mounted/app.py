@@ -19,7 +19,7 @@ async def in_stock(article: str) -> bool:
     return article == "tea"
 
 
-host = create_host({"host": {"name": "shop"}, "plugins": {"errors": {}}}, providers={"stock": stock})
+host = create_host({"host": {"name": "shop"}, "plugins": {"errors": {}, "shutdown": {}}}, providers={"stock": stock})
 
 
 async def front_page(request: Request) -> PlainTextResponse:
