@@ -381,6 +381,28 @@ async def test_a_client_that_left_is_neither_asked_nor_told(stages: Any) -> None
     assert ann.sent == []
 
 
+async def test_a_question_that_is_open_when_its_client_leaves_is_not_waited_for(stages: Any) -> None:
+    """Whoever waits for the same answer is asked in its place."""
+    stage = await stages()
+
+    class Silent(Line):
+        async def send_raw_request(self, method: str, params: Any, opts: Any = None) -> dict[str, Any]:
+            await anyio.sleep(3600)
+            return {}
+
+    async def ask(call: Call, params: Any) -> Result:
+        return text((await call.dispatch.send_raw_request("elicitation/create", {}))["name"])
+
+    stage.provider.script("add", ask)
+    bob = Line({"elicitation/create": {"name": "bob"}})
+    leader = stage.start(line=Silent({"elicitation/create": {}}), version="2025-11-25")
+    follower = stage.start(line=bob, version="2025-11-25")
+    await anyio.sleep(1)
+    leader.cancel()
+    async with asyncio.timeout(1):
+        assert words(await follower) == "bob"
+
+
 # -- life -------------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import pytest
 from plughost import Host, SecretBox
 from plughost_dedup import DedupConfig, DedupPlugin
 from plughost_dedup._replicas import KeyReused, Replicas
-from plughost_redis import RedisBackend, StoreURL
+from plughost_redis import BackendUnavailable, RedisBackend, StoreURL
 from plughost_testing import HostFactory, Line, ScriptedProvider, make_call, text
 from plughost_testing.services import Redis, Stack
 
@@ -238,6 +238,19 @@ async def test_hosts_share_results_but_no_questions(host: HostFactory, redis: Re
         found = await asyncio.gather(*(one.dispatch(add()) for one in running for _ in range(3)))
     assert len(found) == 9
     assert calls == runs
+
+
+async def test_health_tells_that_the_server_is_away(host: HostFactory) -> None:
+    """The host starts, serves, and is degraded; with memory there is nothing to check."""
+    plugin = DedupPlugin(DedupConfig(url=StoreURL("redis://127.0.0.1:1"), tools=("add",)), name="dedup")
+    provider = ScriptedProvider("notes", tools=["add"])
+    running = await host(plugin, DedupPlugin(name="memory"), providers=[provider])
+    (check,) = (check for _, check in running.health_checks)
+    with pytest.raises(BackendUnavailable):
+        await check.check()
+    assert not check.critical
+    await running.dispatch(add())
+    assert len(provider.calls) == 1
 
 
 def test_a_box_is_what_the_host_shares() -> None:

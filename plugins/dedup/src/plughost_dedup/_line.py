@@ -20,25 +20,29 @@ class SharedLine:
     """
 
     def __init__(self, line: DispatchContext[Any]) -> None:
-        self._line: DispatchContext[Any] | None = line
+        self._line = line
+        self._attached = True
         self.request_id = line.request_id
-        self.transport = line.transport
         self.asked = False
-        self._questions: set[anyio.CancelScope] = set()
+        self._questions: tuple[anyio.CancelScope, ...] = ()
 
     def detach(self) -> None:
         """The client is not to be talked to any more."""
-        self._line = None
+        self._attached = False
         for question in self._questions:
             question.cancel()
 
     @property
-    def can_send_request(self) -> bool:
-        return self._line is not None and self._line.can_send_request
+    def transport(self) -> Any:
+        return self._line.transport
 
     @property
     def message_metadata(self) -> Any:
-        return None if self._line is None else self._line.message_metadata
+        return self._line.message_metadata
+
+    @property
+    def can_send_request(self) -> bool:
+        return self._attached and self._line.can_send_request
 
     @cached_property
     def cancel_requested(self) -> anyio.Event:
@@ -46,11 +50,11 @@ class SharedLine:
         return anyio.Event()
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> None:
-        if self._line is not None:
+        if self._attached:
             await self._line.notify(method, params, opts)
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        if self._line is not None:
+        if self._attached:
             await self._line.progress(progress, total, message)
 
     async def send_raw_request(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> dict[str, Any]:
@@ -60,14 +64,11 @@ class SharedLine:
             NoBackChannelError: It cannot be asked, or is gone meanwhile.
         """
         self.asked = True
-        if self._line is None:
-            raise NoBackChannelError(method)
         with anyio.CancelScope() as question:
-            self._questions.add(question)
-            try:
-                return await self._line.send_raw_request(method, params, opts)
-            finally:
-                self._questions.discard(question)
+            self._questions = (*self._questions, question)
+            if not self._attached:
+                raise NoBackChannelError(method)
+            return await self._line.send_raw_request(method, params, opts)
         raise NoBackChannelError(method)
 
 

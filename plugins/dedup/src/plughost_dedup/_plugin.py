@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from fnmatch import translate
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 from mcp.shared.exceptions import MCPError
@@ -77,8 +76,7 @@ class DedupConfig(PluginConfig):
     """How long after its death the executions of a replica on Redis are taken over by another."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
+class _Ask(NamedTuple):
     """What a call shares with others: under which key, for which arguments, and where its result is kept."""
 
     key: bytes
