@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["BulkheadConfig", "BulkheadPlugin", "LimitTable"]
 
 METHODS = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
+AHEAD = 0.01
+"""Seconds before a deadline that a wait ends: else the call would end as a timeout, and its provider would be blamed
+for a call that it never got."""
 DIMENSIONS = ("provider", "tool", "tenant", "principal")
 Caller: TypeAlias = tuple[str | None, str | None, str | None, tuple[str, str] | None]
 """Who calls what, by `DIMENSIONS`, as far as the limits or fairness need it."""
@@ -119,8 +122,9 @@ class BulkheadPlugin(MCPPlugin[BulkheadConfig]):
             Refusal: The queue is full, or the call waited as long as it may.
         """
         seconds, limit = self._max_wait, "wait_limit"
-        if call.deadline is not None and (left := call.deadline - self._now()) < seconds:
-            seconds, limit = left, "deadline"
+        for deadline in (call.deadline, call.attempt_deadline):
+            if deadline is not None and (left := deadline - self._now() - AHEAD) < seconds:
+                seconds, limit = left, "deadline"
         if seconds <= 0:
             raise self._refusal(call, lane, limit if limit == "deadline" else "queue_full")
         loop = asyncio.get_running_loop()
