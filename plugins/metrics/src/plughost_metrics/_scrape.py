@@ -15,7 +15,10 @@ from plughost_metrics._exposition import OPENMETRICS, TEXT, render
 from plughost_metrics._ledger import Metric
 
 FRESH = 1.0
-"""Seconds that an answer is given again: several Prometheus servers, or an impatient one, cost what one does."""
+"""Seconds that an answer is given again: several Prometheus servers, or an impatient one, cost what one does.
+
+Of several workers one may so repeat what another has overtaken; who asks less often than this sees no counter go back.
+"""
 
 
 class Scrape:
