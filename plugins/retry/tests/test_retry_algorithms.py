@@ -145,6 +145,7 @@ def test_memory_is_bounded_and_the_old_is_forgotten() -> None:
     for _ in range(20_000):
         seen.add(1.0)
     assert seen.quantile(0.99) == pytest.approx(1.0, rel=0.0501)
+    assert len(seen._buckets) == 1
 
 
 def test_without_calls_there_is_no_quantile() -> None:

@@ -50,11 +50,12 @@ class Attempts:
         (Attempts(1, 1), 1, [], 1),
         (Attempts(10, 1), 2, [1], 3),
         (Attempts(4, 10), 1, [2], 4),
+        (Attempts(5, 3), 1, [], 5),
         (Attempts(10, 1, allowed=False), 1, [], 10),
         (Attempts(-3, 5), 2, [], 7),
         (Attempts(5, -1), 1, [], 5),
     ],
-    ids=["quick", "second-wins", "first-wins", "not-allowed", "first-fails", "second-fails"],
+    ids=["quick", "second-wins", "first-wins", "at-once", "not-allowed", "first-fails", "second-fails"],
 )
 async def test_the_first_good_answer_wins(
     virtual_clock: VirtualClock, attempts: Attempts, winner: int, cancelled: list[int], took: float

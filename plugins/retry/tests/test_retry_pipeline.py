@@ -177,6 +177,7 @@ async def test_a_round_of_a_longer_call_is_not_retried(
         (Refusal(ErrorCode.TIMEOUT, "slow"), 3),
         (Refusal(ErrorCode.BULKHEAD_FULL, "full", retry_after_ms=10), 3),
         (Refusal(ErrorCode.CIRCUIT_OPEN, "open", retry_after_ms=10), 1),
+        (Refusal(ErrorCode.CIRCUIT_OPEN, "open", details={"retryable": True}), 1),
         (MCPError(INVALID_PARAMS, "no"), 1),
         (Refusal(ErrorCode.UNAUTHORIZED, "no"), 1),
         (MCPError(-32050, "its own", {"retryable": True}), 3),
