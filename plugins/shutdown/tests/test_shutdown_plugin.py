@@ -71,14 +71,22 @@ async def test_a_new_call_is_refused_and_one_in_flight_finishes(
 async def test_clients_get_a_moment_to_check_the_last_answer(
     host: HostFactory, provider: ScriptedProvider, virtual_clock: VirtualClock
 ) -> None:
-    """They list the tools for it: the host is there a little longer than its last call, if there was one."""
-    running = await host(plugin(), providers=[provider])
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(running.dispatch, make_call(*CALL))
-        await provider.received(1)
-        begin = virtual_clock.monotonic()
-        assert await running.leave()
-    assert virtual_clock.monotonic() - begin == pytest.approx(10.5)
+    """They list the tools for it: the host is there until nobody asks any more, and not for ever."""
+    for lists, seconds in ((0, 10.5), (5, 12), (1000, 20)):
+        running = await host(plugin(drain_timeout="20s"), providers=[provider])
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(running.dispatch, make_call(*CALL))
+            await provider.received(1)
+            begin = virtual_clock.monotonic()
+            tasks.start_soon(running.leave)
+            await virtual_clock.sleep(10)
+            for _ in range(lists):
+                await virtual_clock.sleep(0.2)
+                await running.dispatch(make_call("tools/list", {}))
+                if running._left is not None:
+                    break
+        assert virtual_clock.monotonic() - begin == pytest.approx(seconds, abs=0.3)
+        provider.calls.clear()
 
 
 async def test_calls_are_served_through_the_grace(

@@ -22,7 +22,7 @@ from plughost_testing import LiveHostFactory
 from plughost_testing.services import HostProcess, Stack
 
 pytestmark = pytest.mark.anyio
-LIMIT = 20
+LIMIT = 60
 SERVER = """
 from pathlib import Path
 
@@ -141,7 +141,7 @@ async def held(served: HostProcess) -> SocketStream:
 
 async def test_sigterm_under_200_calls_loses_none(stack: Stack) -> None:
     """Each is answered, with progress; a new one is told to retry; a listener gets its final result; the exit is 0."""
-    served = serve(stack, drain_timeout="20s")
+    served = serve(stack, drain_timeout="60s")
     callers = Callers(served.url)
     with anyio.fail_after(LIMIT):
         async with Client(served.url, cache=None) as late, anyio.create_task_group() as tasks:
@@ -197,7 +197,7 @@ async def test_all_workers_drain(stack: Stack) -> None:
         "--workers",
         "2",
         host={"stateless_legacy": True, "request_state_keys": STATE_KEYS},
-        drain_timeout="20s",
+        drain_timeout="60s",
     )
     callers = Callers(served.url)
     assert served.process is not None

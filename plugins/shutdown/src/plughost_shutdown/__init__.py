@@ -47,7 +47,7 @@ __all__ = ["ShutdownConfig", "ShutdownPlugin"]
 logger = logging.getLogger("plughost.shutdown")
 
 LINGER = 0.5
-"""Seconds that clients get, after their last answer, for the list that they check it against."""
+"""Seconds of silence after the last call: clients ask for the list that they check their answer against."""
 EVENT_OF: Mapping[_drain.Phase, EventType] = {
     _drain.Phase.SERVING: EventType.HOST_READY,
     _drain.Phase.GRACE: EventType.HOST_NOT_READY,
@@ -80,6 +80,7 @@ class ShutdownPlugin(MCPPlugin[ShutdownConfig]):
     def __init__(self, config: ShutdownConfig | None = None, *, name: str = "", version: str = "") -> None:
         super().__init__(config, name=name, version=version)
         self.refused = 0
+        self._followed_up = 0
         self._leaving = False
         self._count = metrics.get_meter("plughost.shutdown").create_counter(
             "plughost.shutdown.refused", unit="{request}", description="Requests refused because the host drains."
@@ -132,9 +133,13 @@ class ShutdownPlugin(MCPPlugin[ShutdownConfig]):
     async def _finish(self, limit: float) -> bool:
         if not self._in_flight:
             return True
+        clock = self._host.clock
+        deadline = clock.monotonic() + limit
         finished = await self._host.drain(everything=True, limit=limit)
-        if finished:
-            await self._host.clock.sleep(LINGER)
+        before = -1
+        while finished and before != self._followed_up and clock.monotonic() < deadline:
+            before = self._followed_up
+            await clock.sleep(LINGER)
         return finished
 
     @property
@@ -157,6 +162,7 @@ class ShutdownPlugin(MCPPlugin[ShutdownConfig]):
 
     async def _refuse_new(self, call: Call, call_next: CallNext) -> Result:
         if _goes_on(call):
+            self._followed_up += 1
             return await call_next(call)
         self.refused += 1
         self._count.add(1)
