@@ -160,7 +160,7 @@ class BreakerMachine(RuleBasedStateMachine):
             return
         later = self.now + 1000.0
         twin = Breaker(self.breaker.key, self.policy, random=lambda: 0.5, listener=lambda *_: None)
-        for slot in Breaker.__slots__:
+        for slot in set(Breaker.__slots__) - {"__weakref__"}:
             value = getattr(self.breaker, slot)
             setattr(twin, slot, set(value) if isinstance(value, set) else value)
         twin._listener = lambda *_: None

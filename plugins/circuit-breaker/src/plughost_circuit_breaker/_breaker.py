@@ -89,6 +89,7 @@ class Breaker:
     """
 
     __slots__ = (
+        "__weakref__",
         "_era",
         "_limit",
         "_listener",

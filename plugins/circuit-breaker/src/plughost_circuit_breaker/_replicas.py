@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
+from weakref import WeakSet
 
 from plughost_redis import BackendUnavailable, RedisBackend
 
@@ -63,7 +64,7 @@ class Replicas:
         self._channel = backend.key("news")
         self._tell = backend.script(TELL)
         self._ask = backend.script(ASK)
-        self._open: set[Key] = set()  # open here, by its own doing or another's
+        self._open: WeakSet[Breaker] = WeakSet()  # open here, by its own doing or another's
         self._untold: dict[Key, float] = {}
         self._missed = False
         self._following = False
@@ -87,11 +88,11 @@ class Replicas:
         """A breaker changed its state: what others should know is told, soon."""
         key = breaker.key
         if breaker.state is State.OPEN and breaker.mode is not Mode.FORCED_OPEN:
-            self._open.add(key)
+            self._open.add(breaker)
             if not self._following:
                 self._say(key, breaker.until - now)
-        elif breaker.state in {State.RECOVERING, State.CLOSED} and key in self._open:
-            self._open.discard(key)
+        elif breaker.state in {State.RECOVERING, State.CLOSED} and breaker in self._open:
+            self._open.discard(breaker)
             if breaker.mode is not Mode.DISABLED:
                 self._say(key, 0.0)
 
@@ -134,7 +135,7 @@ class Replicas:
             provider, tool = json.loads(field)
             self._follow((provider, tool), left / 1000, now)
         for breaker in self._board:
-            if breaker.key in self._open and breaker.state is State.OPEN and now < breaker.until:
+            if breaker in self._open and breaker.state is State.OPEN and now < breaker.until:
                 self._say(breaker.key, breaker.until - now)
 
     def _heard(self, message: bytes) -> None:
