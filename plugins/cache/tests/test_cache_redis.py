@@ -26,6 +26,7 @@ from pathlib import Path
 from mcp.server.mcpserver import Context, MCPServer
 
 mcp = MCPServer("notes")
+SHARED = "nowhere"
 counter = Path(__file__).with_name("counter")
 
 @mcp.tool()
@@ -35,11 +36,14 @@ def count() -> str:
     counter.write_text(str(number))
     return f"{counter.parent.name} {number}"
 
+@mcp.resource("note://shared")
+def shared() -> str:
+    return Path(SHARED).read_text()
+
 @mcp.tool()
-async def grow(ctx: Context) -> str:
-    "Add a tool, and tell."
-    mcp.add_tool(lambda: "x", name="grown")
-    await ctx.notify_tools_changed()
+async def touch(ctx: Context) -> str:
+    "Tell that the note changed."
+    await ctx.notify_resource_updated("note://shared")
     return "done"
 """
 
@@ -65,8 +69,10 @@ def mended(redis: Redis) -> Iterator[None]:
         redis.restart()
 
 
-def plugin(redis: Redis, **changes: Any) -> CachePlugin:
-    return CachePlugin(CacheConfig.model_validate({"url": redis.url, "tools": {"*": "1m"}, **changes}), name="cache")
+def plugin(redis: Redis, *, patience: float = 5, **changes: Any) -> CachePlugin:
+    """A cache that gives Redis time: with the default limit of 100 ms a busy machine is a reason to go without."""
+    config = {"url": f"{redis.url}?timeout={patience}", "tools": {"*": "1m"}, **changes}
+    return CachePlugin(CacheConfig.model_validate(config), name="cache")
 
 
 def provider(prefix: str = "") -> ScriptedProvider:
@@ -164,15 +170,15 @@ async def test_what_is_stored_is_sealed_where_a_box_is(redis: Redis) -> None:
 
 
 async def _everything_in(redis: Redis) -> bytes:
-    client = RedisClient.from_url(redis.url)
-    async with client:
-        return b"".join([await client.get(key) or b"" async for key in client.scan_iter()])
+    async with RedisClient.from_url(redis.url) as client:
+        values: list[Any] = [await client.get(key) async for key in client.scan_iter()]
+    return b"".join(values)
 
 
 @pytest.mark.parametrize("harm", ["kill", "freeze", "restart", "full"])
 async def test_calls_go_on_without_redis_and_with_it_again(harm: str, redis: Redis) -> None:
     """Killed, frozen, restarted or full under load: no call fails or waits long, health is degraded and recovers."""
-    cache, events, slowest = plugin(redis, l1_ttl="50ms"), RecordingMiddleware(name="watch"), 0.0
+    cache, events, slowest = plugin(redis, patience=0.1, l1_ttl="50ms"), RecordingMiddleware(name="watch"), 0.0
     async with make_host(cache, events, providers=[provider()]) as host:
         assert cache.shared is not None
         working = True
@@ -217,7 +223,7 @@ async def test_calls_go_on_without_redis_and_with_it_again(harm: str, redis: Red
 
 async def test_what_was_given_up_while_redis_was_away_does_not_come_back(redis: Redis) -> None:
     """It is still in Redis when that is back: it is given up there first, and nothing is read before."""
-    cache = plugin(redis, l1_ttl="50ms")
+    cache = plugin(redis, patience=0.3, l1_ttl="50ms")
     async with make_host(cache, providers=[provider()]) as host:
         shared = cache.shared
         assert shared is not None
@@ -240,11 +246,20 @@ async def test_what_was_given_up_while_redis_was_away_does_not_come_back(redis: 
 
 
 @pytest.fixture(scope="module")
-def fleet(session_stack: Stack, redis: Redis) -> list[HostProcess]:
+def note(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a resource of all four hosts says."""
+    path = tmp_path_factory.mktemp("shared") / "note"
+    path.write_text("old")
+    return path
+
+
+@pytest.fixture(scope="module")
+def fleet(session_stack: Stack, redis: Redis, note: Path) -> list[HostProcess]:
     """Four hosts with one Redis. Their memory is trusted for an hour, so that only messages can tell them."""
-    plugins = {"cache": {"url": redis.url, "tools": {"count": "1h"}, "lists": "1h", "l1_ttl": "1h"}}
-    config = {"providers": {"notes": {"python": "notes_server:mcp"}}, "plugins": plugins}
-    hosts = [HostProcess({**config, "host": {"control": True}}, files={"notes_server.py": SERVER}) for _ in range(4)]
+    cache = {"url": f"{redis.url}?timeout=5", "tools": {"count": "1h"}, "resources": {"note://*": "1h"}, "l1_ttl": "1h"}
+    config = {"providers": {"notes": {"python": "notes_server:mcp"}}, "plugins": {"cache": cache}}
+    files = {"notes_server.py": SERVER.replace('"nowhere"', repr(str(note)))}
+    hosts = [HostProcess({**config, "host": {"control": True}}, files=files) for _ in range(4)]
     with ThreadPoolExecutor() as pool:
         return list(pool.map(session_stack.start, hosts))
 
@@ -275,17 +290,17 @@ async def test_all_of_four_hosts_forget_within_a_second(fleet: list[HostProcess]
         await within_a_second(clients, ask, first.pop())
 
 
-async def test_all_of_four_hosts_hear_of_a_changed_list_within_a_second(fleet: list[HostProcess]) -> None:
-    """A list that changes behind one of them is asked for anew by all."""
+async def test_all_of_four_hosts_hear_of_an_update_within_a_second(fleet: list[HostProcess], note: Path) -> None:
+    """A resource whose server tells one of them that it changed is read anew by all."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client(host.url, cache=None)) for host in fleet]
 
         async def ask(client: Client) -> object:
-            return [tool.name for tool in (await client.list_tools()).tools]
+            return (await client.read_resource("note://shared")).contents[0].text  # type: ignore[union-attr]
 
-        first = [await ask(client) for client in clients]
-        assert first == [["count", "grow"]] * 4
-        await clients[1].call_tool("grow", {})
-        await within_a_second(clients[1:2], ask, first[0])
-        await within_a_second(clients, ask, first[0])  # each memory was to be trusted for an hour
-        assert [await ask(client) for client in clients] == [["count", "grow", "grown"]] * 4
+        assert [await ask(client) for client in clients] == ["old"] * 4
+        await asyncio.to_thread(note.write_text, "new")
+        assert [await ask(client) for client in clients] == ["old"] * 4
+        async with clients[1].listen(resource_subscriptions=["note://shared"]):
+            await clients[1].call_tool("touch", {})
+            await within_a_second(clients, ask, "old")
