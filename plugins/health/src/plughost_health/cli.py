@@ -38,7 +38,8 @@ def health(
         print_json(answers)
     else:
         for answer in answers:
-            click.echo("\n".join(_lines(answer)))
+            who = f"worker {answer['worker']}: " if len(answers) > 1 else ""
+            click.echo(who + "\n".join(_lines(answer)))
     words = {answer["status"] for answer in answers}
     words |= {"draining" for answer in answers if ready and answer.get("draining")}
     ctx.exit(0 if words <= ({"healthy", "alive"} if strict else {"healthy", "alive", "degraded"}) else 1)
@@ -91,7 +92,6 @@ def _over_http(url: str, timeout: float) -> dict[str, Any]:
 
 
 def _lines(answer: Mapping[str, Any]) -> list[str]:
-    who = f"worker {answer['worker']}: " if "worker" in answer else ""
     draining = ", draining" if answer.get("draining") else ""
     failed = [check for check in answer.get("checks", ()) if check["status"] == "failed"]
-    return [f"{who}{answer['status']}{draining}", *(f"  {check['name']}: {check['reason']}" for check in failed)]
+    return [f"{answer['status']}{draining}", *(f"  {check['name']}: {check['reason']}" for check in failed)]
