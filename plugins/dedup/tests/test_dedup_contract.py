@@ -45,9 +45,3 @@ class TestDedup(PluginContract):
         """What it executed and kept."""
         assert isinstance(plugin, DedupPlugin)
         return plugin.flights.started, len(plugin.window), len(plugin.idempotent)
-
-
-class TestDedupWithWindow(TestDedup):
-    """The same, with results kept for later calls."""
-
-    config = {"tools": ["echo"], "window": 3600}

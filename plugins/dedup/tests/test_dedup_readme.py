@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 
 def test_two_minutes(stack: Stack) -> None:
     """A hundred calls of a client at a served host are one execution."""
-    server, client, _ = blocks("python")
+    server, client = blocks("python")
     host = stack.start(HostProcess(tomllib.loads(blocks("toml")[0]), files={"report_server.py": server}))
     program = host.folder / "client.py"
     program.write_text(client.replace("http://127.0.0.1:8000/mcp", host.url), "utf-8")
