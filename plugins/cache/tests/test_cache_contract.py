@@ -38,9 +38,9 @@ class TestCache(PluginContract):
     def broken_backend(self, plugin: MCPPlugin[Any]) -> Iterator[None]:
         """There is none that could fail here: looking itself does."""
         assert isinstance(plugin, CachePlugin)
-        plugin._generation, healthy = _fails, plugin._generation  # type: ignore[assignment]  # whatever it looks at
+        plugin.rules._generation, healthy = _fails, plugin.rules._generation  # type: ignore[assignment]  # whatever it looks at
         yield
-        plugin._generation = healthy
+        plugin.rules._generation = healthy
 
     def state_of(self, plugin: MCPPlugin[Any]) -> object:
         """What it keeps."""

@@ -691,7 +691,7 @@ async def test_hostile_names_fill_no_memory(virtual_clock: VirtualClock) -> None
             await host.dispatch(read(f"note://{number}"))
         assert len(plugin.memory) <= 10
         assert len(plugin.levels.tags) <= 30
-        assert len(plugin._groups) <= 2
+        assert len(plugin.rules._groups) <= 2
 
 
 async def test_a_change_that_does_not_concern_it_keeps_everything(virtual_clock: VirtualClock) -> None:

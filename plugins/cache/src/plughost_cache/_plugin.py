@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 from mcp.shared.subscriptions import PromptsListChanged, ResourcesListChanged, ResourceUpdated, ToolsListChanged
 from plughost import (
@@ -19,14 +17,12 @@ from plughost import (
     CallNext,
     ErrorCode,
     HealthCheck,
-    Kind,
     MCPPlugin,
     Middleware,
     Operation,
     Outcome,
     Phase,
     Result,
-    SecretBox,
     classify,
     hookimpl,
 )
@@ -39,10 +35,10 @@ from plughost_cache._body import handed_out
 from plughost_cache._config import CacheConfig
 from plughost_cache._levels import Levels
 from plughost_cache._memory import Entry, Memory
-from plughost_cache._policy import CONVERSING, LISTS, METHODS, Group, Rule, named_for, seconds_to_keep
+from plughost_cache._policy import CONVERSING, METHODS, Rule, seconds_to_keep
 from plughost_cache._question import Entrance, Question
+from plughost_cache._rules import LIST_TAGS, Rules
 from plughost_cache._shared import SharedLevel
-from plughost_cache._sqlite import SQLiteStore
 from plughost_cache._store import RedisStore
 from plughost_cache._tags import ALL, Tag
 from plughost_cache._url import SQLiteURL
@@ -56,10 +52,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("plughost.cache")
 
-MAX_RULES = 10_000
-"""Targets whose rule is remembered; clients invent URIs."""
-LIST_TAGS = "lists"
-"""The tag of all lists: they merge what all providers have."""
 AWAY = frozenset({ErrorCode.CIRCUIT_OPEN, ErrorCode.BULKHEAD_FULL})
 """Refusals that say as little of the answer as a failure of the provider does."""
 CHANGED: Mapping[type, tuple[str, ...]] = {
@@ -67,7 +59,6 @@ CHANGED: Mapping[type, tuple[str, ...]] = {
     PromptsListChanged: ("list:prompts/list",),
     ResourcesListChanged: ("list:resources/list", "list:resources/templates/list"),
 }
-_UNKNOWN: Any = object()
 
 
 class ClearParameters(BaseModel):
@@ -94,11 +85,8 @@ class CachePlugin(MCPPlugin[CacheConfig]):
         self.stats = _stats.Stats()
         self.shared: SharedLevel | None = None
         self._flights: SingleFlight[Entry | Result] = SingleFlight()
-        self._groups: dict[tuple[str, str | None], Group] = {}
-        self._rules: dict[tuple[str, str | None, str | None], Rule | None] = {}
         self._settler: asyncio.Task[None] | None = None
         self._entrances = 0
-        self._entrance: Entrance | None = None
         self._bind()
 
     def _bind(self) -> None:
@@ -110,12 +98,9 @@ class CachePlugin(MCPPlugin[CacheConfig]):
     # -- life cycle ---------------------------------------------------------------------------------------------------
 
     async def register(self, host: Host) -> None:
-        self._host = host
         self._now = host.clock.monotonic
         self.levels = Levels(self.memory, clock=host.clock, trust=self.config.l1_ttl)
-        self._generation = ref(host.generation)
-        self._know(host)
-        self._first = not self._providers
+        self.rules = Rules(host, self.config, self.levels)
         store = await self._open(host)
         if store is not None:
             self.shared = SharedLevel(store, clock=host.clock, compress_above=self.config.compress_above)
@@ -128,6 +113,8 @@ class CachePlugin(MCPPlugin[CacheConfig]):
     async def _open(self, host: Host) -> Store | None:
         url = self.config.url
         if isinstance(url, SQLiteURL):
+            from plughost_cache._sqlite import SQLiteStore  # noqa: PLC0415 - imports `sqlite3`, which memory does without
+
             path = url.within(host.config.folder)
             file = SQLiteStore(path, clock=host.clock, max_bytes=self.config.max_file)
             await file.start()
@@ -157,7 +144,7 @@ class CachePlugin(MCPPlugin[CacheConfig]):
             return False
         self.config = config
         self._bind()
-        self._rules.clear()
+        self.rules.take(config)
         self.levels.trust = config.l1_ttl
         self.memory.resize(max_entries=config.max_entries, max_bytes=config.max_bytes)
         if self.shared is not None:
@@ -215,7 +202,7 @@ class CachePlugin(MCPPlugin[CacheConfig]):
         """Give up what the parameters name, everywhere; says what, and whether other replicas were told already."""
         names = [parameters.tag] if parameters.tag is not None else []
         if parameters.tool is not None:
-            providers = [parameters.provider] if parameters.provider is not None else [*self._providers]
+            providers = [parameters.provider] if parameters.provider is not None else self.rules.provider_names
             names += [f"tool:{provider}/{parameters.tool}" for provider in providers]
         elif parameters.provider is not None:
             names += [f"provider:{parameters.provider}", LIST_TAGS]
@@ -225,67 +212,13 @@ class CachePlugin(MCPPlugin[CacheConfig]):
         self.levels.give_up(names)
         return {"cleared": names, "everywhere": await self.levels.settle()}
 
-    # -- what changes -------------------------------------------------------------------------------------------------
-
     def _changed(self, event: ServerEvent) -> None:
         """Hear what clients are about to be told, before they are."""
-        self._follow()
+        self.rules.follow()
         if isinstance(event, ResourceUpdated):
             self.levels.give_up([f"resource:{event.uri}"])
-        elif not self._first:
+        elif not self.rules.first:
             self.levels.give_up(CHANGED.get(type(event), ()))
-
-    def _follow(self) -> None:
-        """Give up what another generation does not have any more: providers, tools and resources gone or changed."""
-        host = self._host
-        generation = host.generation
-        if self._generation() is generation:
-            return
-        providers, routes, pipeline = self._providers, self._routes, self._pipeline
-        self._generation = ref(generation)
-        self._know(host)
-        self._rules.clear()
-        if pipeline() is not generation.pipeline:
-            self._leave_entrance()
-        self._first = not providers
-        gone = [name for name, provider in providers.items() if provider() is not self._provider(name)]
-        names = [f"provider:{name}" for name in gone]
-        if providers and (gone or providers.keys() != self._providers.keys()):
-            names.append(LIST_TAGS)
-        for kind, tag in ((Kind.TOOLS, _tool_tag), (Kind.RESOURCES, _resource_tag)):
-            now = self._routes[kind]
-            names += [tag(route) for name, route in routes[kind].items() if now.get(name) != route]
-        self.levels.give_up(names)
-
-    def _know(self, host: Host) -> None:
-        """Remember a generation without holding it: whoever is in it must be free to go."""
-        catalog = host.generation.catalog
-        self._pipeline = ref(host.generation.pipeline)
-        self._routes = catalog.routes
-        self._providers = {name: _weakly(provider) for name, provider in catalog.providers.items()}
-        if self.shared is not None:
-            self.shared.box = host.get(SecretBox, default=None)  # type: ignore[type-abstract]  # shared as its protocol
-
-    def _provider(self, name: str) -> object:
-        found = self._providers.get(name)
-        return found() if found is not None else None
-
-    def _leave_entrance(self) -> None:
-        if self._entrance is not None:
-            self._entrance.left = True
-            self._entrance = None
-
-    def _is_in_force(self, entrance: Entrance) -> bool:
-        """Whether calls come by this entrance into the generation in force. The first to come settles it."""
-        if entrance.left:
-            return False
-        if self._entrance is not None:
-            if entrance.number < self._entrance.number:
-                return False
-            self._leave_entrance()  # it was that of a generation that went before anybody looked
-            self.levels.forget()
-        self._entrance = entrance
-        return True
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
@@ -304,14 +237,7 @@ class CachePlugin(MCPPlugin[CacheConfig]):
 
     def _look(self, entrance: Entrance, call: Call) -> dict[str, Any] | Question | None:
         """The answer that memory has; what to ask if it has none; `None` for what is not cached at all."""
-        if self._generation() is not self._host.generation:
-            self._follow()
-        if entrance is not self._entrance and not self._is_in_force(entrance):
-            return None
-        target = call.method, call.provider, call.local_name
-        rule = self._rules.get(target, _UNKNOWN)
-        if rule is _UNKNOWN:
-            rule = self._rule(call, target)
+        rule = self.rules.of(call, entrance)
         if rule is None:
             return None
         params = call.params
@@ -328,43 +254,6 @@ class CachePlugin(MCPPlugin[CacheConfig]):
             self.stats.hits_l1 += 1
             return handed_out(entry.body, now - entry.stored, advertise=self._advertise)
         return Question(call, rule, entry, now)
-
-    def _rule(self, call: Call, target: tuple[str, str | None, str | None]) -> Rule | None:
-        if len(self._rules) >= MAX_RULES:
-            self._rules.clear()
-        rule = self._rules[target] = self._decide(call)
-        return rule
-
-    def _decide(self, call: Call) -> Rule | None:
-        """How answers to this target are kept; `None` for what is not, such as what no list has (any more)."""
-        method, provider, name, config = call.method, call.provider, call.local_name, self.config
-        group = self._groups.setdefault((method, provider), Group())
-        if method in LISTS:
-            identity = self._identity(*self._providers)
-            return Rule(group, (ALL, LIST_TAGS, f"list:{method}"), identity, config.lists, config.default_ttl)
-        if provider is None or name is None or call.target is None:
-            return None
-        catalog = self._host.generation.catalog
-        if method == "resources/read":
-            if catalog.locate_resource(call.target) is None:
-                return None
-            tags, named = (ALL, f"provider:{provider}", f"resource:{name}"), named_for(config.resources, name)
-            return Rule(group, tags, self._identity(provider), named, config.default_ttl)
-        route = catalog.routes[Kind.TOOLS].get(call.target)
-        named = named_for(config.tools, name, f"{provider}/{name}")
-        if route is None or route.provider != provider or named is None:
-            return None
-        return Rule(
-            group, (ALL, f"provider:{provider}", _tool_tag(route)), self._identity(provider, route.entry), named
-        )
-
-    def _identity(self, *parts: Any) -> bytes:
-        """What providers and definitions are, so that another process with others shares no answers with this one."""
-        tables = self._host.config.providers
-        told = [
-            [part, tables[part].model_dump()] if isinstance(part, str) and part in tables else part for part in parts
-        ]
-        return blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=16).digest()
 
     async def _ask(self, question: Question, call_next: CallNext) -> Result:
         """Fetch an answer together with whoever asks the same."""
@@ -471,18 +360,3 @@ def _shared_key(rule: Rule, key: bytes) -> str:
 def _is_failure(error: Exception) -> bool:
     """Whether the error says nothing about what the answer would have been."""
     return classify(error=error) is Outcome.FAILURE or getattr(error, "code", None) in AWAY
-
-
-def _tool_tag(route: Any) -> str:
-    return f"tool:{route.provider}/{route.local_name}"
-
-
-def _resource_tag(route: Any) -> str:
-    return f"resource:{route.local_name}"
-
-
-def _weakly(provider: object) -> Callable[[], object]:
-    try:
-        return ref(provider)
-    except TypeError:  # a class with slots
-        return lambda: provider
