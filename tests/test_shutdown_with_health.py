@@ -16,7 +16,7 @@ from plughost_health import HealthPlugin
 from plughost_shutdown import ShutdownConfig
 from plughost_testing.services import HostProcess, Stack
 
-LIMIT = 20
+LIMIT = 60
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples" / "config"
 
 
@@ -38,7 +38,7 @@ def until_status(served: HostProcess, status: int) -> None:
 
 def test_a_host_in_its_grace_says_that_it_is_not_ready(stack: Stack) -> None:
     """It answers all the while, closes each connection, and is alive: nobody shall kill it for leaving."""
-    plugins = {"health": {}, "shutdown": {"grace": "1s"}}
+    plugins = {"health": {}, "shutdown": {"grace": "1h"}}
     served = stack.start(HostProcess({"plugins": plugins}))
     assert get(served, "/readyz")[:2] == (200, "healthy")
     assert served.process is not None
@@ -47,7 +47,8 @@ def test_a_host_in_its_grace_says_that_it_is_not_ready(stack: Stack) -> None:
     assert get(served, "/readyz")[:2] == (503, "draining")
     status, word, headers = get(served, "/livez")
     assert (status, word, headers["connection"]) == (200, "alive", "close")
-    assert served.process.wait(LIMIT) == 0
+    served.process.send_signal(signal.SIGTERM)  # and again: it has been looked at long enough
+    assert served.process.wait(LIMIT) == 1
 
 
 def test_the_probes_of_the_example_exist() -> None:

@@ -43,7 +43,7 @@ class Watched(HostProcess):
         super().__init__(*arguments, **more)
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(self.folder / "notify"))
-        self.manager.settimeout(20)
+        self.manager.settimeout(60)
 
     def environment(self) -> Mapping[str, str]:
         return {"NOTIFY_SOCKET": str(self.folder / "notify"), "XDG_RUNTIME_DIR": str(self.folder)}
@@ -93,7 +93,7 @@ def test_a_served_host(served: Watched) -> None:
     assert served.process is not None
     served.process.send_signal(signal.SIGTERM)
     served.told("STOPPING=1")
-    assert served.process.wait(20) == 0
+    assert served.process.wait(60) == 0
     for how in (config, url):
         assert ask(*how).exit_code == 1
 
