@@ -20,8 +20,8 @@ SLOTS = 16
 BITS = 24
 """Of one counter."""
 COUNTER = (1 << BITS) - 1
-TIME_BITS = 56
-"""Of a time in microseconds, or of the number of a slot: enough for two thousand years."""
+TIME_BITS = 52
+"""Of a time in microseconds, or of the number of a slot: enough until the year 2112."""
 TIME = (1 << TIME_BITS) - 1
 KEPT = (1 << BITS * (SLOTS + 1)) - 1
 
