@@ -181,3 +181,28 @@ async def test_workers_are_one(stack: Stack) -> None:
     await run_sync(wait_until, lambda: len(workers()) == 2, LIMIT)
     await calls(5)
     assert await run_sync(wait_until, lambda: all(shows(25) for _ in range(6)), LIMIT)
+
+
+def test_dashboard_is_what_grafana_knows() -> None:
+    """The models that Grafana Labs publishes read the dashboard, and lose nothing of it."""
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    shipped = json.loads((files("plughost_metrics") / "dashboard.json").read_text("utf-8"))
+    known = json.loads(JSONEncoder().encode(Dashboard.from_json(shipped)))
+    assert lost(shipped, known) == []
+
+
+def lost(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    """Where theirs lacks, or has otherwise, what is in ours."""
+    if isinstance(ours, dict):
+        return [
+            place
+            for key, value in ours.items()
+            for place in (lost(value, theirs[key], f"{path}/{key}") if key in theirs else [f"{path}/{key}"])
+        ]
+    if isinstance(ours, list):
+        return [place for index, item in enumerate(ours) for place in lost(item, theirs[index], f"{path}/{index}")]
+    return [] if ours == theirs else [path]
