@@ -365,6 +365,15 @@ async def test_reload_keeps_counts(host: HostFactory, notes: ScriptedProvider) -
     assert not await plugin.reconfigure(RateLimitConfig.model_validate({"url": "redis://elsewhere"}))
 
 
+def test_limit_is_written_one_way() -> None:
+    """A limit is a text or a list of texts, for the config and for the editor that checks it."""
+    assert RateLimitConfig.model_validate({"limit": "1/day"}) == RateLimitConfig.model_validate({"limit": ["1/day"]})
+    assert RateLimitConfig().model_dump(mode="json")["limit"] == ["100/minute"]
+    schema = RateLimitConfig.model_json_schema()["properties"]["limit"]
+    assert schema["default"] == "100/minute"
+    assert [kind["type"] for kind in schema["anyOf"]] == ["string", "array"]
+
+
 async def test_place_in_the_pipeline() -> None:
     """It stands in GUARD behind what refuses for other reasons, for the methods that are counted."""
     (layer,) = limiter(methods=["tools/call"]).plughost_middleware()

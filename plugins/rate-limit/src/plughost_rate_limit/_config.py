@@ -25,9 +25,9 @@ def _rate(value: Any) -> Rate:
     return Rate.parse(value)
 
 
-RateField = Annotated[
-    Rate, PlainValidator(_rate), PlainSerializer(str), WithJsonSchema({"type": "string", "examples": [DEFAULT]})
-]
+RateField = Annotated[Rate, PlainValidator(_rate), PlainSerializer(str)]
+RATE_SCHEMA = {"type": "string", "examples": [DEFAULT]}
+LIMIT_SCHEMA = {"anyOf": [RATE_SCHEMA, {"type": "array", "items": RATE_SCHEMA, "minItems": 1, "maxItems": 8}]}
 
 
 def _listed(value: Any) -> Any:
@@ -37,8 +37,8 @@ def _listed(value: Any) -> Any:
 class RateLimitConfig(GuardConfig):
     """The keys of `[plugins.rate-limit]`."""
 
-    limit: Annotated[tuple[RateField, ...], BeforeValidator(_listed)] = Field(
-        default=(Rate.parse(DEFAULT),), min_length=1, max_length=8
+    limit: Annotated[tuple[RateField, ...], BeforeValidator(_listed), WithJsonSchema(LIMIT_SCHEMA)] = Field(
+        default=DEFAULT, validate_default=True, min_length=1, max_length=8
     )
     """Calls per `second`, `minute`, `hour`, `day` or duration: `"100/minute"`, `"20/10s"`. A list of several, such as
     `["10/second", "100/minute"]`, is taken all or none."""
