@@ -366,6 +366,18 @@ async def test_a_signal_of_the_terminal_drains_workers(served: Served) -> None:
     assert responses[0]["result"]["structuredContent"] == {"result": "done"}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_that_have_not_begun_owe_nobody_an_answer(served: Served, number: signal.Signals) -> None:
+    """A signal while they are starting ends them, and the exit is 0."""
+    served.write(host=SHARED)
+    command = [sys.executable, "-m", "plughost", "serve", "--config", str(served.config), "--workers", "2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        family = psutil.Process(process.pid)
+        wait_for(lambda: len(family.children()) == 2, "two workers")
+        process.send_signal(number)
+        assert process.wait(LIMIT) == 0
+
+
 def test_workers_refuse_what_they_cannot_share(served: Served) -> None:
     """Sessions live in one process, and so do keys that nobody configured: both faults are named at once."""
     with pytest.raises(ConfigError) as caught:

@@ -154,7 +154,7 @@ async def _supervise(command: list[str], listener: socket.socket, workers: int, 
                     leaving.set()
                 for process in running:
                     with suppress(ProcessLookupError):
-                        process.send_signal(number)
+                        process.send_signal(signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM)
 
     async with anyio.create_task_group() as outer:
         outer.start_soon(hand_on)
@@ -162,7 +162,7 @@ async def _supervise(command: list[str], listener: socket.socket, workers: int, 
             for _ in range(workers):
                 keepers.start_soon(keep)
         outer.cancel_scope.cancel()
-    return int(any(codes))
+    return int(any(code not in (0, -signal.SIGTERM) for code in codes))  # killed by it, one had not begun to serve
 
 
 def _configure_logging(config: HostConfig, *, trace: bool) -> None:
