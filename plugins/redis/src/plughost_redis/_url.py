@@ -44,6 +44,11 @@ class StoreURL:
             raise ValueError(
                 f"the scheme {parts.scheme!r} is none of {known}; write for example 'redis://localhost:6379/0'"
             )
+        try:
+            _ = parts.port
+        except ValueError:  # its text may hold a part of the password
+            remedy = "write '#', '/' and '?' in a password as %23, %2F and %3F"
+            raise ValueError(f"what follows the host is no port; if that is not what was meant, {remedy}") from None
         if parts.password is not None:
             self.shown = text.replace(f":{parts.password}@", ":***@", 1)
         self._check(parts.scheme, parts.hostname, parts.path, parts.query)
