@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from plughost_cache._body import unpack
 from plughost_cache._levels import Levels
 from plughost_cache._memory import Entry, Memory
@@ -22,10 +22,10 @@ TRUST = 5.0
 KEEP = 30.0
 WHO = st.integers(0, 1)
 WHAT = st.sampled_from(["a", "b"])
-SCOPE = st.sampled_from(["ann", "bob", "public"])
+SCOPE = st.sampled_from(["ann", "public"])
 
 
-def at_once(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[Any, Any, T]) -> T:
     """Run what never waits."""
     try:
         work.send(None)
@@ -113,39 +113,41 @@ class TwoProcesses(RuleBasedStateMachine):
         shared = SharedLevel(self.store, clock=self.clock, compress_above=10)
         return Levels(memory, clock=self.clock, shared=shared, trust=TRUST)
 
-    @rule(who=WHO, what=WHAT, scope=SCOPE)
-    def ask(self, who: int, what: str, scope: str) -> None:
-        """Look in memory, then in the second level, then begin to ask the provider."""
+    @rule(who=WHO, what=WHAT, scope=SCOPE, at_once=st.sampled_from([True, True, False]))
+    def ask(self, who: int, what: str, scope: str, at_once: bool) -> None:  # noqa: FBT001 - drawn
+        """Look in memory, then in the second level, then ask the provider, which answers at once or later."""
         levels = self.processes[who]
         entry = levels.find(key(what, scope))
         if entry is not None and self.clock.monotonic() < entry.fresh_until:
             self._judge(who, what, scope, entry)
             return
         tags = levels.tags.take((ALL, tag(what)))
-        entry, ticket = at_once(levels.fetch(tags, {f"e:{what}:{scope}": key(what, scope)}))
+        entry, ticket = run(levels.fetch(tags, {f"e:{what}:{scope}": key(what, scope)}))
         if entry is not None:
             self._judge(who, what, scope, entry)
             return
         began = self.clock.monotonic()
         self.under_way.append(Fill(who, what, scope, self.truth[what], began, tags, ticket))
+        if at_once:
+            self.arrive(-1)
 
+    @precondition(lambda self: self.under_way)
     @rule(index=st.integers(0, 5))
     def arrive(self, index: int) -> None:
         """An answer arrives, with what was true when it was asked for."""
-        if index < len(self.under_way):
-            fill = self.under_way.pop(index)
-            at_once(
-                self.processes[fill.who].keep(
-                    {"value": fill.value, "scope": fill.scope, "text": "x" * 20},
-                    KEEP,
-                    key=key(fill.what, fill.scope),
-                    began=fill.began,
-                    tags=fill.tags,
-                    public=fill.scope == "public",
-                    ticket=fill.ticket,
-                    shared_key=f"e:{fill.what}:{fill.scope}",
-                )
+        fill = self.under_way.pop(index % len(self.under_way))
+        run(
+            self.processes[fill.who].keep(
+                {"value": fill.value, "scope": fill.scope, "text": "x" * 20},
+                KEEP,
+                key=key(fill.what, fill.scope),
+                began=fill.began,
+                tags=fill.tags,
+                public=fill.scope == "public",
+                ticket=fill.ticket,
+                shared_key=f"e:{fill.what}:{fill.scope}",
             )
+        )
 
     @rule(who=WHO, what=WHAT, heard=st.booleans())
     def change(self, who: int, what: str, heard: bool) -> None:  # noqa: FBT001 - drawn
@@ -159,7 +161,7 @@ class TwoProcesses(RuleBasedStateMachine):
     @rule(who=WHO, heard=st.booleans())
     def settle(self, who: int, heard: bool) -> None:  # noqa: FBT001 - drawn
         """What is owed is paid, if the database is there; the other process is told, or the message gets lost."""
-        settled = at_once(self.processes[who].settle())
+        settled = run(self.processes[who].settle())
         assert settled == (self.store.up or not [item for item in self.unsettled if item[0] == who])
         if settled:
             other = 1 - who
@@ -182,21 +184,16 @@ class TwoProcesses(RuleBasedStateMachine):
             if self.clock.monotonic() >= deadline:
                 self.least[who][what] = max(self.least[who][what], value)
 
-    @rule()
-    def fail_or_recover(self) -> None:
-        """The database goes away, or comes back."""
-        self.store.up = not self.store.up
-
-    @rule()
-    def lose_all(self) -> None:
-        """The database loses what it has."""
-        self.store.values.clear()
-
-    @rule(prefix=st.sampled_from(["v:", "e:"]))
-    def lose_some(self, prefix: str) -> None:
-        """The database evicts some of it."""
-        for each in [each for each in self.store.values if each.startswith(prefix)][::2]:
-            del self.store.values[each]
+    @rule(harm=st.sampled_from(["away", "empty", "v:", "e:"]))
+    def harm(self, harm: str) -> None:
+        """The database goes away or comes back, loses all it has, or evicts some versions or answers."""
+        if harm == "away":
+            self.store.up = not self.store.up
+        elif harm == "empty":
+            self.store.values.clear()
+        else:
+            for each in [each for each in self.store.values if each.startswith(harm)][::2]:
+                del self.store.values[each]
 
     def _judge(self, who: int, what: str, scope: str, entry: Entry) -> None:
         said = unpack(entry.body)
@@ -208,7 +205,7 @@ class TwoProcesses(RuleBasedStateMachine):
 
 
 TestTwoProcesses = TwoProcesses.TestCase
-TestTwoProcesses.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTwoProcesses.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
 def _shared(clock: VirtualClock) -> tuple[FakeStore, Callable[[], Levels]]:
@@ -226,9 +223,9 @@ def test_an_answer_of_one_process_serves_another(virtual_clock: VirtualClock) ->
     _, process = _shared(virtual_clock)
     first, second = process(), process()
     tags = first.tags.take((ALL, "t"))
-    _, ticket = at_once(first.fetch(tags, {"e:1": b"k"}))
+    _, ticket = run(first.fetch(tags, {"e:1": b"k"}))
     result = {"text": "x", "ttlMs": 30_000}
-    at_once(
+    run(
         first.keep(
             result,
             KEEP,
@@ -241,7 +238,7 @@ def test_an_answer_of_one_process_serves_another(virtual_clock: VirtualClock) ->
         )
     )
     virtual_clock.advance(10)
-    entry, _ = at_once(second.fetch(second.tags.take((ALL, "t")), {"e:1": b"k"}))
+    entry, _ = run(second.fetch(second.tags.take((ALL, "t")), {"e:1": b"k"}))
     assert entry is not None
     assert (unpack(entry.body), entry.public) == (result, True)
     assert virtual_clock.monotonic() - entry.stored == 10
@@ -255,8 +252,70 @@ def test_unreadable_answers_are_misses(virtual_clock: VirtualClock) -> None:
     levels = process()
     assert levels.shared is not None
     tags = levels.tags.take((ALL,))
-    at_once(levels.fetch(tags, {"e:1": b"k"}))
+    run(levels.fetch(tags, {"e:1": b"k"}))
     store.values["e:1"] = (b"noise", virtual_clock.time() + 9)
-    entry, ticket = at_once(levels.fetch(tags, {"e:1": b"k"}))
+    entry, ticket = run(levels.fetch(tags, {"e:1": b"k"}))
     assert (entry, levels.shared.unreadable) == (None, 1)
     assert ticket is not None
+
+
+def _fetched(levels: Levels) -> object:
+    """What the second level says."""
+    levels.memory.clear()
+    entry, _ = run(levels.fetch(levels.tags.take((ALL, "t")), {"e:1": b"k"}))
+    return None if entry is None else unpack(entry.body)["value"]
+
+
+def _stored(levels: Levels, clock: VirtualClock, value: str) -> None:
+    """Ask, and keep the answer."""
+    tags = levels.tags.take((ALL, "t"))
+    _, ticket = run(levels.fetch(tags, {"e:1": b"k"}))
+    where: dict[str, Any] = {"key": b"k", "began": clock.monotonic(), "shared_key": "e:1"}
+    run(levels.keep({"value": value}, KEEP, tags=tags, public=True, ticket=ticket, **where))
+    assert _fetched(levels) == value
+
+
+def test_nothing_is_read_before_what_is_owed_is_paid(virtual_clock: VirtualClock) -> None:
+    """What was given up while the database was away is still there when it is back, and is not believed."""
+    store, process = _shared(virtual_clock)
+    levels = process()
+    _stored(levels, virtual_clock, "old")
+    store.up = False
+    levels.give_up(["t"])
+    assert run(levels.settle()) is False
+    store.up = True
+    assert _fetched(levels) is None
+    assert run(levels.settle()) is True
+    assert _fetched(levels) is None
+    _stored(levels, virtual_clock, "new")
+
+
+def test_what_is_given_up_again_while_it_is_paid_is_owed_again(virtual_clock: VirtualClock) -> None:
+    """A change during the payment for the one before gets a payment of its own."""
+    store, process = _shared(virtual_clock)
+    levels = process()
+    assert levels.shared is not None
+    put = store.put
+
+    async def put_and_change(values: Mapping[str, bytes], ttl: float) -> None:
+        await put(values, ttl)
+        store.put = put  # type: ignore[method-assign]  # the next one is as before
+        levels.give_up(["t"])
+
+    store.put = put_and_change  # type: ignore[method-assign]  # for one payment
+    levels.give_up(["t"])
+    run(levels.settle())
+    assert levels.shared.owed
+    run(levels.settle())
+    assert not levels.shared.owed
+
+
+def test_a_version_that_was_lost_revives_nothing(virtual_clock: VirtualClock) -> None:
+    """The database evicts versions, not answers: those are from nobody knows when, and not believed."""
+    store, process = _shared(virtual_clock)
+    levels = process()
+    _stored(levels, virtual_clock, "old")
+    for _ in range(2):
+        for each in [each for each in store.values if each.startswith("v:")]:
+            del store.values[each]
+        assert _fetched(levels) is None
