@@ -99,7 +99,25 @@ class Pattern:
     table: Mapping[str, Any] = field(default_factory=dict)
 
 
-PATTERNS = (Pattern("errors", 30),)
+NOWHERE = "http://127.0.0.1:9/v1/traces"
+"""Nothing listens there: what exports cost is not the call's."""
+
+PATTERNS = (
+    Pattern("errors", 30),
+    Pattern("tracing", 30, {"sample": 0.01, "endpoint": NOWHERE}),
+    Pattern("metrics", 30),
+    Pattern("logs", 30, {"path": "/dev/null"}),
+    Pattern("health", 30),
+    Pattern("shutdown", 30),
+    Pattern("rate-limit", 10, {"limit": "1000000/second"}),
+    Pattern("cache", 10, {"tools": {"echo": "1h"}}),  # a hit: the provider is not asked
+    Pattern("dedup", 10, {"tools": ["echo"]}),
+    Pattern("retry", 30, {"tools": ["echo"]}),
+    Pattern("circuit-breaker", 10),
+    Pattern("timeout", 30),
+    Pattern("bulkhead", 30),
+    Pattern("pool", 30),
+)
 
 
 @row("B5", "one plugin alone")
