@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,8 @@ async def test_the_file_is_bounded(tmp_path: Path, virtual_clock: VirtualClock) 
         for number in range(2 * TIDY_EVERY + 1):
             await store.put({f"k{number}": b"x" * 1000}, ttl=1000 + number)
         assert await store.get(["k0", f"k{2 * TIDY_EVERY}"]) == [None, b"x" * 1000]
-        count, size = sqlite3.connect(path).execute("SELECT COUNT(*), SUM(LENGTH(value)) FROM entry").fetchone()
+        with closing(sqlite3.connect(path)) as database:
+            count, size = database.execute("SELECT COUNT(*), SUM(LENGTH(value)) FROM entry").fetchone()
         assert count < 100
         assert size <= 100_000
 
