@@ -8,10 +8,9 @@ from typing import Any
 import anyio
 import psutil
 import pytest
+from composed.soak import Soak
 from plughost_testing import VirtualClock
 from plughost_testing.services import Redis, Stack
-
-from tests.composed.soak import Soak
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +42,7 @@ async def test_a_virtual_minute(virtual_clock: VirtualClock, no_leaks: None) -> 
 
 @pytest.mark.services
 async def test_a_minute_with_redis_that_goes_and_comes(stack: Stack, no_leaks: None) -> None:
-    """All of that holds on shared state too, while its server is frozen, killed and restarted; and memory stays flat."""
+    """All that holds on shared state too, while its server is frozen, killed and restarted; memory stays flat."""
     redis = stack.start(Redis())
     soak = Soak(seed=5, url=redis.url)
     process = psutil.Process()
