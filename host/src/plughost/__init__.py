@@ -26,7 +26,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plughost._call import Call, CallNext, Handler, Principal, Result
     from plughost._config import Duration, HostConfig, HostSettings, PluginTable, ProviderTable, Size, load_config
-    from plughost._errors import ConfigError, ControlError, ErrorCode, Fault, PlughostError, PluginError, ProviderError
+    from plughost._errors import (
+        ConfigError,
+        ControlError,
+        ErrorCode,
+        Fault,
+        KeyGoneError,
+        PlughostError,
+        PluginError,
+        ProviderError,
+        SealError,
+    )
     from plughost._events import EventType, HostEvent
     from plughost._host import Host, create_host
     from plughost._inprocess import InProcessProvider
@@ -55,11 +65,14 @@ if TYPE_CHECKING:
     )
     from plughost._refusal import Refusal, unknown_target
     from plughost._shared import Clock, PoolLimits, ResourcePool, ResourcePools, SecretBox, Shutdown
+    from plughost._visible import filter_instructions, filter_list, private
 
 _HOME = {
     "_call": "Call CallNext Handler Principal Result",
     "_config": "Duration HostConfig HostSettings PluginTable ProviderTable Size load_config",
-    "_errors": "ConfigError ControlError ErrorCode Fault PlughostError PluginError ProviderError",
+    "_errors": (
+        "ConfigError ControlError ErrorCode Fault KeyGoneError PlughostError PluginError ProviderError SealError"
+    ),
     "_events": "EventType HostEvent",
     "_host": "Host create_host",
     "_inprocess": "InProcessProvider",
@@ -70,6 +83,7 @@ _HOME = {
     ),
     "_refusal": "Refusal unknown_target",
     "_shared": "Clock PoolLimits ResourcePool ResourcePools SecretBox Shutdown",
+    "_visible": "filter_instructions filter_list private",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
@@ -91,6 +105,7 @@ __all__ = [
     "HostEvent",
     "HostSettings",
     "InProcessProvider",
+    "KeyGoneError",
     "Kind",
     "ListChanged",
     "Listing",
@@ -118,13 +133,17 @@ __all__ = [
     "ResourcePool",
     "ResourcePools",
     "Result",
+    "SealError",
     "SecretBox",
     "Shutdown",
     "Size",
     "classify",
     "create_host",
+    "filter_instructions",
+    "filter_list",
     "hookimpl",
     "load_config",
+    "private",
     "unknown_target",
 ]
 

@@ -121,23 +121,26 @@ class Catalog:
         else:
             self._resolve_custom(call)
             return call.provider is not None
-        if name is None:
+        found = self.locate(kind, name) if name is not None else None
+        if found is None:
             return False
+        call.provider, call.local_name = found
+        return True
+
+    def locate(self, kind: Kind, name: str) -> tuple[str, str] | None:
+        """The provider that a public name leads to, and the name there; `None` if it leads to none."""
         route = self.routes[kind].get(name)
         if route is None and kind in (Kind.RESOURCES, Kind.TEMPLATES):
             route = self.locate_resource(name)
-        if route is not None:
-            call.provider = route.provider
-            call.local_name = name if kind is Kind.RESOURCES else route.local_name
-        else:
-            self._resolve_unlisted(call, kind, name)
-        return call.provider is not None
+        if route is None:
+            return self._locate_unlisted(kind, name)
+        return route.provider, name if kind is Kind.RESOURCES else route.local_name
 
     def lists(self, name: str | None) -> bool:
         """Whether a tool, prompt, resource or template of this public name is listed."""
         return any(name in routes for routes in self.routes.values())
 
-    def _resolve_unlisted(self, call: Call, kind: Kind, name: str) -> None:
+    def _locate_unlisted(self, kind: Kind, name: str) -> tuple[str, str] | None:
         """A name that no provider lists (to us) goes to the only one that could have it, which answers itself.
 
         Never past a provider that is down, or that others could be mistaken for: arguments may be secret.
@@ -146,9 +149,9 @@ class Catalog:
         able = list(self.providers.values())
         if len(able) > 1:
             able = [item for item in able if named and item.prefix and name.startswith(item.prefix)]
-        if len(able) == 1 and (not named or name.startswith(able[0].prefix)):
-            call.provider = able[0].name
-            call.local_name = name.removeprefix(able[0].prefix) if named else name
+        if len(able) != 1 or (named and not name.startswith(able[0].prefix)):
+            return None
+        return able[0].name, name.removeprefix(able[0].prefix) if named else name
 
     def _resolve_custom(self, call: Call) -> None:
         """A method of an extension goes to the only provider, or to the first, in order, that serves it."""
@@ -263,16 +266,38 @@ def merge(
     keys = list(seen)
     start = 0
     if cursor is not None:
-        try:
-            start = keys.index(base64.urlsafe_b64decode(cursor).decode()) + 1
-        except (ValueError, TypeError):
-            raise MCPError(INVALID_PARAMS, "Invalid cursor; list again from the start") from None
+        name = name_in(cursor)
+        if name not in seen:
+            raise invalid_cursor()
+        start = keys.index(name) + 1
     page = keys[start : start + PAGE_SIZE]
     extras = [listing.extra for _, listing in parts]
     result: dict[str, Any] = {kind.value: [seen[key] for key in page], **_merge_extra(extras)}
     if start + PAGE_SIZE < len(keys):
-        result["nextCursor"] = base64.urlsafe_b64encode(page[-1].encode()).decode()
+        result["nextCursor"] = cursor_after(page[-1])
     return result
+
+
+def cursor_after(name: str) -> str:
+    """The cursor of the page that begins after an entry."""
+    return base64.urlsafe_b64encode(name.encode()).decode()
+
+
+def name_in(cursor: Any) -> str:
+    """The name of the entry that a page begins after.
+
+    Raises:
+        MCPError: The cursor is not one of ours.
+    """
+    try:
+        return base64.urlsafe_b64decode(cursor).decode()
+    except (ValueError, TypeError):
+        raise invalid_cursor() from None
+
+
+def invalid_cursor() -> MCPError:
+    """The answer to a cursor that is not ours, or whose entry is gone, or not for the caller to see (A8)."""
+    return MCPError(INVALID_PARAMS, "Invalid cursor; list again from the start")
 
 
 def _merge_extra(extras: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

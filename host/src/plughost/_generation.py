@@ -65,6 +65,7 @@ class Generation:
             dispatch=call.dispatch,
             request=call.request,
         )
+        asked.principal = call.principal
 
         async def decide(asked: Call) -> Result:
             self.catalog.resolve(asked)
