@@ -5,6 +5,8 @@
       PluginError                Raised when a plugin cannot be loaded, registered or changed.
       ProviderError              Raised when a provider cannot be started or its names collide.
       ControlError               Raised when a running host cannot be reached or refused a command.
+      SealError                  Raised when a secret box cannot seal, or does not accept what it is to unseal.
+        KeyGoneError             Raised when what it is to unseal was sealed with a key that is gone.
 
 What a call is answered with is `mcp.MCPError`, and `Refusal` (in `_refusal.py`, since it imports `mcp`) of it.
 """
@@ -100,6 +102,14 @@ class ProviderError(PlughostError):
 
 class ControlError(PlughostError):
     """Raised when no running host answers on the control socket, or it refused the command."""
+
+
+class SealError(PlughostError):
+    """Raised when a secret box cannot seal, or does not accept what it is to unseal. Says nothing of the content."""
+
+
+class KeyGoneError(SealError):
+    """Raised when something was sealed with a key that is gone: dropped on purpose, or out of the ring too early."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

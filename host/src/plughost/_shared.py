@@ -31,11 +31,24 @@ class Clock(Protocol):
 
 @runtime_checkable
 class SecretBox(Protocol):
-    """Authenticated encryption for what plugins store. `context` is bound into the seal and must match."""
+    """Authenticated encryption for what plugins store; usable from any thread."""
 
-    def seal(self, plaintext: bytes, *, context: bytes) -> bytes: ...
+    def seal(self, plaintext: bytes, *, context: bytes, tenant: str | None = None) -> bytes:
+        """Encrypt for the place that `context` names, with the keys of a tenant if the data is a tenant's.
 
-    def unseal(self, sealed: bytes, *, context: bytes) -> bytes: ...
+        Raises:
+            SealError: There is no key to do it with.
+        """
+        ...
+
+    def unseal(self, sealed: bytes, *, context: bytes) -> bytes:
+        """What was sealed for the same context.
+
+        Raises:
+            KeyGoneError: The key is gone, as that of a tenant whose data was erased.
+            SealError: It was altered, sealed for another context, or never sealed.
+        """
+        ...
 
 
 class PoolLimits(TypedDict, total=False):
