@@ -23,7 +23,7 @@ RECORD = Record(b'{"a": "' + b"b" * 5000 + b'"}', 1.5, 2.5, True, b"v" * 24)
 class Box:
     """Seals by name: the context must be the same."""
 
-    def seal(self, plaintext: bytes, *, context: bytes) -> bytes:
+    def seal(self, plaintext: bytes, *, context: bytes, tenant: str | None = None) -> bytes:
         return context + b"|" + plaintext[::-1]
 
     def unseal(self, sealed: bytes, *, context: bytes) -> bytes:

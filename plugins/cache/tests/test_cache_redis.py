@@ -105,7 +105,7 @@ class Boxed(MCPPlugin):
     async def register(self, host: Host) -> None:
         host.provide(SecretBox, self)  # type: ignore[type-abstract]  # shared under its protocol
 
-    def seal(self, plaintext: bytes, *, context: bytes) -> bytes:
+    def seal(self, plaintext: bytes, *, context: bytes, tenant: str | None = None) -> bytes:
         return context + plaintext[::-1]
 
     def unseal(self, sealed: bytes, *, context: bytes) -> bytes:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from plughost import Host, SecretBox
+from plughost import Host, SealError, SecretBox
 from plughost_dedup import DedupConfig, DedupPlugin
 from plughost_dedup._replicas import KeyReused, Replicas
 from plughost_redis import BackendUnavailable, RedisBackend, StoreURL
@@ -41,7 +41,7 @@ def redis(server: Redis) -> Redis:
 class Box:
     """Encrypts by turning the bytes around; enough to see what is written."""
 
-    def seal(self, plaintext: bytes, *, context: bytes) -> bytes:
+    def seal(self, plaintext: bytes, *, context: bytes, tenant: str | None = None) -> bytes:
         return context + plaintext[::-1]
 
     def unseal(self, sealed: bytes, *, context: bytes) -> bytes:
@@ -188,6 +188,25 @@ async def test_outcomes_are_encrypted_where_there_is_a_box(replica: Make, redis:
     assert b"secret" not in kept
     assert await start(other, Work("again")) == b"secret"
     assert await start(open_one, Work("again")) == KEY + b"terces"
+
+
+async def test_what_was_not_sealed_is_not_believed(replica: Make) -> None:
+    """Somebody who can write to the server cannot plant an outcome where there is a box."""
+    sealing, planting = await replica(Box()), await replica()
+    await start(planting, Work("planted", takes=0), keep=5)
+    assert await start(sealing, Work("again")) == b""
+
+
+async def test_what_cannot_be_sealed_is_not_shared(replica: Make) -> None:
+    """The call that it came from succeeds; the next one runs its own."""
+
+    class Locked(Box):
+        def seal(self, plaintext: bytes, *, context: bytes, tenant: str | None = None) -> bytes:
+            raise SealError("no key")
+
+    one, other = await replica(Locked()), await replica(Locked())
+    assert await start(one, Work("one", takes=0), keep=5) == b"one"
+    assert await start(other, Work("other", takes=0), keep=5) == b"other"
 
 
 async def test_clearing_is_for_all_replicas(replica: Make) -> None:

@@ -89,6 +89,7 @@ class Levels:
         public: bool,
         ticket: Ticket | None,
         shared_key: str,
+        tenant: str | None = None,
     ) -> Entry | None:
         """Keep a result asked for at `began`, unless it was given up since. `None` if it can't be kept at all."""
         body = pack(result)
@@ -101,7 +102,7 @@ class Levels:
             if ticket is not None and self.shared is not None:
                 wall = self._clock.time() - (self._clock.monotonic() - began)
                 record = Record(as_json(body), wall, wall + seconds, public, ticket.versions)
-                await self.shared.write(shared_key, record)
+                await self.shared.write(shared_key, record, tenant)
         return entry
 
     def give_up(self, names: Iterable[str]) -> None:

@@ -335,6 +335,7 @@ class CachePlugin(MCPPlugin[CacheConfig]):
                 public=public,
                 ticket=ticket,
                 shared_key=_shared_key(rule, key),
+                tenant=None if call.principal is None else call.principal.tenant,
             )
         rule.group.passes = entry is None
         if entry is not None:

@@ -31,14 +31,16 @@ class Record:
     """The versions of its tags when it was asked for."""
 
 
-def encode(record: Record, *, compress_above: int, box: SecretBox | None, context: bytes) -> bytes:
+def encode(
+    record: Record, *, compress_above: int, box: SecretBox | None, context: bytes, tenant: str | None = None
+) -> bytes:
     """The bytes of a record: compressed above a size, then sealed for the key that it is stored under."""
     text, flags = record.text, _PUBLIC * record.public
     if len(text) > compress_above:
         text, flags = zlib.compress(text, 1), flags | _COMPRESSED
     head = _HEAD.pack(FORMAT, flags, record.stored, record.fresh_until)
     plain = b"%b%c%b%b" % (head, len(record.versions), record.versions, text)
-    return _PLAIN + plain if box is None else _SEALED + box.seal(plain, context=context)
+    return _PLAIN + plain if box is None else _SEALED + box.seal(plain, context=context, tenant=tenant)
 
 
 def decode(data: bytes, *, box: SecretBox | None, context: bytes) -> Record:

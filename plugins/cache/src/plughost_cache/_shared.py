@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from plughost import SealError
 from plughost_redis import BackendUnavailable
 
 from plughost_cache._record import Record, decode, encode
@@ -84,16 +85,19 @@ class SharedLevel:
                 return (key, record), ticket
         return None, ticket
 
-    async def write(self, key: str, record: Record) -> None:
-        """Store an answer until it is no longer fresh; without effect if the database is away."""
+    async def write(self, key: str, record: Record, tenant: str | None = None) -> None:
+        """Store an answer until it is no longer fresh; without effect if the database is away, or no key is there."""
         ttl = min(record.fresh_until - self._clock.time(), LONGEST)
         if ttl <= 0 or not self.usable:
             return
-        data = encode(record, compress_above=self.compress_above, box=self.box, context=key.encode())
+        context, box = key.encode(), self.box
         try:
+            data = encode(record, compress_above=self.compress_above, box=box, context=context, tenant=tenant)
             await self.store.put({key: data}, ttl)
         except BackendUnavailable:
             self.failures += 1
+        except SealError as error:
+            logger.warning("an answer cannot be sealed, and is not stored: %s", error)
 
     def owe(self, name: str) -> None:
         """Note that a tag is to be given up in the database. Nothing is read there until it was."""

@@ -247,14 +247,20 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
             return result
 
         if self.replicas is not None:
-            return await self._across(self.replicas, ask, work, epoch)
+            tenant = None if call.principal is None else call.principal.tenant
+            return await self._across(self.replicas, ask, work, epoch, tenant)
         found = await work()
         if ask.seconds and not isinstance(found, ForOne) and not found.get("isError"):  # K3
             ask.kept.put(ask.key, ask.fingerprint, _dumped(found), seconds=ask.seconds, epoch=epoch)
         return found
 
     async def _across(
-        self, replicas: Replicas, ask: _Ask, work: Callable[[], Awaitable[Result | ForOne[Result]]], epoch: int
+        self,
+        replicas: Replicas,
+        ask: _Ask,
+        work: Callable[[], Awaitable[Result | ForOne[Result]]],
+        epoch: int,
+        tenant: str | None,
     ) -> Result | ForOne[Result]:
         """What `work()` gives here, or gave in the replica that holds the lock."""
         mine: list[Result | ForOne[Result] | Exception] = []
@@ -276,7 +282,7 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
                 ask.kept.put(ask.key, ask.fingerprint, payload, seconds=keep, epoch=epoch)
             return b"R" + payload if payload else FOR_ONE
 
-        outcome = await replicas.run(ask.key, ask.fingerprint, publishable, keep=lambda: keep)
+        outcome = await replicas.run(ask.key, ask.fingerprint, publishable, keep=lambda: keep, tenant=tenant)
         if not mine:
             return await work() if (theirs := _theirs(outcome)) is None else theirs
         found = mine.pop()

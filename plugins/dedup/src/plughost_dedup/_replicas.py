@@ -13,10 +13,13 @@ import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from plughost_redis import BackendUnavailable, RedisBackend, Script
+
+if TYPE_CHECKING:
+    from plughost import SecretBox
 
 logger = logging.getLogger("plughost.dedup")
 
@@ -50,14 +53,6 @@ return 1
 """
 
 
-class Seal(Protocol):
-    """What is written to the server, and read from it, for a key; encrypted or not."""
-
-    def seal(self, plaintext: bytes, *, context: bytes) -> bytes: ...
-
-    def unseal(self, sealed: bytes, *, context: bytes) -> bytes: ...
-
-
 class KeyReused(Exception):  # noqa: N818 - a state, not a mistake
     """Raised when a key stands for other arguments."""
 
@@ -74,7 +69,7 @@ class Replicas:
         *,
         lease: float,
         sleep: Callable[[float], Awaitable[None]],
-        seal: Callable[[], Seal | None],
+        seal: Callable[[], SecretBox | None],
         on_clear: Callable[[], object],
     ) -> None:
         self.backend = backend
@@ -98,12 +93,18 @@ class Replicas:
         await self.backend.aclose()
 
     async def run(
-        self, key: bytes, fingerprint: bytes, work: Callable[[], Awaitable[bytes]], *, keep: Callable[[], float]
+        self,
+        key: bytes,
+        fingerprint: bytes,
+        work: Callable[[], Awaitable[bytes]],
+        *,
+        keep: Callable[[], float],
+        tenant: str | None = None,
     ) -> bytes:
         """The outcome of `work()`, or of the execution of the same key in another replica.
 
         `keep()` says, after the work, for how many seconds a later call still gets the outcome. While the server is
-        away every replica runs its own.
+        away every replica runs its own. An outcome that cannot be unsealed is empty.
 
         Raises:
             KeyReused: The key stands for another fingerprint.
@@ -113,7 +114,7 @@ class Replicas:
             found = await self._await_turn(key, fingerprint, token + fingerprint)
         except BackendUnavailable:
             return await work()
-        return await self._lead(key, token + fingerprint, work, keep) if found is None else found
+        return await self._lead(key, token + fingerprint, work, keep, tenant) if found is None else found
 
     async def clear(self) -> int:
         """Delete what is kept, and tell the other replicas; how much it was.
@@ -188,7 +189,12 @@ class Replicas:
     # -- the one that works -------------------------------------------------------------------------------------------
 
     async def _lead(
-        self, key: bytes, mine: bytes, work: Callable[[], Awaitable[bytes]], keep: Callable[[], float]
+        self,
+        key: bytes,
+        mine: bytes,
+        work: Callable[[], Awaitable[bytes]],
+        keep: Callable[[], float],
+        tenant: str | None,
     ) -> bytes:
         """Run the work, hold the lock meanwhile, and publish the outcome; if cancelled, that somebody else may run."""
         renewing = asyncio.create_task(self._keep_lock(key, mine))
@@ -200,7 +206,7 @@ class Replicas:
         finally:
             renewing.cancel()
             with anyio.CancelScope(shield=True), suppress(BackendUnavailable):
-                await self._publish(key, mine, outcome, kept)
+                await self._publish(key, mine, self._written(key, outcome, tenant), kept)
 
     async def _keep_lock(self, key: bytes, mine: bytes) -> None:
         while True:
@@ -209,13 +215,11 @@ class Replicas:
                 if not await _asked(self._renew, self._names(key)[:1], [mine, self._lease_ms]):
                     return
 
-    async def _publish(self, key: bytes, mine: bytes, outcome: bytes, kept: float) -> None:
-        seal = self._seal()
-        written = seal.seal(outcome, context=key) if seal is not None and outcome else outcome
-        keep_ms = int(kept * 1000) if outcome else 0
+    async def _publish(self, key: bytes, mine: bytes, written: bytes, kept: float) -> None:
+        keep_ms = int(kept * 1000) if written else 0
         entry = mine[TOKEN:] + written
         arguments = [mine, written, self._lease_ms, keep_ms, entry, self._channel]
-        if not await _asked(self._finish, self._names(key, mine), arguments) and outcome:
+        if not await _asked(self._finish, self._names(key, mine), arguments) and written:
             self.stale += 1
 
     # -- names and values ---------------------------------------------------------------------------------------------
@@ -232,15 +236,25 @@ class Replicas:
             self.backend.key("outcome", name, token[:TOKEN].hex()),
         ]
 
+    def _written(self, key: bytes, outcome: bytes, tenant: str | None) -> bytes:
+        """What others are to read; nothing, if it cannot be sealed: the call itself has succeeded."""
+        if (box := self._seal()) is None or not outcome:
+            return outcome
+        try:
+            return box.seal(outcome, context=key, tenant=tenant)
+        except Exception as error:  # noqa: BLE001 - whatever a box raises
+            logger.warning("an outcome cannot be sealed, and is not shared: %r", error)
+            return b""
+
     def _read(self, key: bytes, written: bytes) -> bytes:
-        """The outcome; as it was written, if it cannot be decrypted: whoever decodes it will see."""
-        if (seal := self._seal()) is None:
+        """The outcome; nothing, if it was not sealed by us: what somebody else wrote there is not believed."""
+        if (box := self._seal()) is None:
             return written
         try:
-            return seal.unseal(written, context=key)
+            return box.unseal(written, context=key)
         except Exception as error:  # noqa: BLE001 - whatever a box raises
-            logger.warning("an outcome on %s cannot be decrypted: %r", self.backend.url, error)
-            return written
+            logger.warning("an outcome on %s cannot be unsealed: %r", self.backend.url, error)
+            return b""
 
 
 async def _asked(script: Script, keys: list[str], arguments: list[Any]) -> Any:
