@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.services, pytest.mark.anyio]
 RULES = files("plughost_metrics") / "rules.yml"
 LIMIT = 30.0
 SERVER = """
-import sys
+import anyio
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 
@@ -38,6 +38,10 @@ mcp = MCPServer("notes")
 @mcp.tool()
 def add(a: int, b: int) -> int:
     return a + b
+
+@mcp.tool()
+async def slow() -> None:
+    await anyio.sleep(1)
 
 @mcp.tool()
 def wrong() -> int:
@@ -59,11 +63,13 @@ EVERYTHING: Mapping[str, Any] = {
         "health": {},
         "rate-limit": {"limit": "30/minute"},
         "retry": {"tools": ["broken"]},
-        "timeout": {},
+        "timeout": {"tools": {"slow": {"attempt": "50ms"}}},
     },
 }
-ABSENT = re.compile(r"plughost_timeout_count|plughost_pool_|plughost_redis_|guard\[\.\]")
+ABSENT = re.compile(r"plughost_pool_|plughost_redis_|guard\[\.\]")
 """What only a fault, a pool or a Redis makes."""
+SOMETIMES = {"gen_ai_tool_name", "error_type"}
+"""Labels that not every series has."""
 
 
 @pytest.fixture
@@ -90,7 +96,13 @@ async def load(host: HostProcess, calls: int = 12) -> None:
     async with Client(host.url) as client:
         await client.list_tools()
         for number in range(calls):
-            for name, arguments in (("add", {"a": number % 3, "b": 1}), ("wrong", {}), ("broken", {}), ("none", {})):
+            for name, arguments in (
+                ("add", {"a": number % 3, "b": 1}),
+                ("wrong", {}),
+                ("broken", {}),
+                ("slow", {}),
+                ("none", {}),
+            ):
                 with suppress(MCPError):
                     await client.call_tool(name, arguments)
 
@@ -134,7 +146,9 @@ async def test_dashboard_and_rules_have_data(stack: Stack) -> None:
     await run_sync(wait_until, lambda: not missing(), LIMIT)
     assert missing() == []
     for query in queries:
-        prometheus.query(query)  # raises for what it cannot parse
+        found = prometheus.query(query)  # raises for what it cannot parse
+        for label in re.findall(r"\w+", " ".join(re.findall(r" by \((.*?)\)", query))):
+            assert ABSENT.search(query) or label in SOMETIMES | {"le"} or label in found[0]["metric"], query
     await run_sync(wait_until, lambda: {rule["health"] for rule in prometheus.rules()} == {"ok"}, LIMIT)
     assert {rule["name"]: rule["health"] for rule in prometheus.rules() if rule["health"] != "ok"} == {}
     assert [sample["value"][1] for sample in prometheus.query('up{job="plughost"}')] == ["1"]

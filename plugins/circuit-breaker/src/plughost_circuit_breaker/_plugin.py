@@ -208,7 +208,8 @@ class CircuitBreakerPlugin(MCPPlugin[CircuitBreakerConfig]):
             "retryAfterMs": wait,
         }
         self._publish(HostEvent(EVENT_OF[state], self.name, details))
-        self._moves.add(1, {"plughost.provider": provider, "plughost.circuit_breaker.state": state.value})
+        where = {"plughost.plugin": self.name, "plughost.provider": provider}
+        self._moves.add(1, {**where, "plughost.circuit_breaker.state": state.value})
         if self._replicas is not None:
             self._replicas.moved(breaker, now)
 

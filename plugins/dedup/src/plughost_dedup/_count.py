@@ -40,4 +40,4 @@ def _observe(options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
     for plugin in list(_LIVE):
         flights = plugin.flights
         for how, number in (("executed", flights.started), ("joined", flights.joined), ("answered", plugin.answered)):
-            yield metrics.Observation(number, {"plughost.plugin": plugin.name, "how": how})
+            yield metrics.Observation(number, {"plughost.plugin": plugin.name, "plughost.dedup.how": how})

@@ -68,6 +68,8 @@ HITS = rate("plughost_cache_hits_total")
 UP = ((0, "down", "red"), (1, "up", "green"))
 TOOLS = 'mcp_method_name="tools/call"'
 FAILED = 'plughost_outcome="failure"'
+BULKHEAD = "plughost_plugin, plughost_provider, plughost_bulkhead_per"
+"""A call is in each limit of a bulkhead once: no sum over them."""
 REFUSALS = "-3201[0134578]"
 """Codes of what the host refuses: limit, breaker, bulkhead, drain, authorization, quarantine, tenant."""
 
@@ -172,7 +174,12 @@ ROWS = (
             ),
             Panel(
                 "Timeouts",
-                [(rate("plughost_timeout_count_total", "limit, provider"), "{{limit}} {{provider}}")],
+                [
+                    (
+                        rate("plughost_timeout_count_total", "plughost_timeout_limit, plughost_provider"),
+                        "{{plughost_timeout_limit}} {{plughost_provider}}",
+                    )
+                ],
                 "reqps",
             ),
             Panel(
@@ -185,15 +192,22 @@ ROWS = (
                 ],
                 "reqps",
             ),
-            Panel("Retries", [(rate("plughost_retry_retries_total", "provider"), "{{provider}}")], "reqps"),
+            Panel(
+                "Retries",
+                [(rate("plughost_retry_retries_total", "plughost_provider"), "{{plughost_provider}}")],
+                "reqps",
+            ),
             Panel(
                 "Bulkheads: calls in flight",
-                [(gauge("plughost_bulkhead_in_flight", "instance, provider"), "{{provider}}")],
+                [(gauge("plughost_bulkhead_in_flight", BULKHEAD), "{{plughost_plugin}} {{plughost_provider}}")],
             ),
             Panel(
-                "Bulkheads: calls waiting", [(gauge("plughost_bulkhead_queued", "instance, provider"), "{{provider}}")]
+                "Bulkheads: calls waiting",
+                [(gauge("plughost_bulkhead_queued", BULKHEAD), "{{plughost_plugin}} {{plughost_provider}}")],
             ),
-            Panel("Pools: who waits", [(gauge("plughost_pool_waiting", "pool"), "{{pool}}")]),
+            Panel(
+                "Pools: who waits", [(gauge("plughost_pool_waiting", "plughost_pool_name"), "{{plughost_pool_name}}")]
+            ),
             Panel(
                 "Guards that let pass",
                 [(events("guard[.].+"), "{{plughost_event_type}} {{plughost_event_subject}}")],
@@ -225,7 +239,11 @@ ROWS = (
                 [(gauge("plughost_cache_size_bytes", "plughost_plugin"), "{{plughost_plugin}}")],
                 "bytes",
             ),
-            Panel("Shared calls", [(rate("plughost_dedup_count_total", "how"), "{{how}}")], "reqps"),
+            Panel(
+                "Shared calls",
+                [(rate("plughost_dedup_count_total", "plughost_dedup_how"), "{{plughost_dedup_how}}")],
+                "reqps",
+            ),
         ),
     ),
     Row(

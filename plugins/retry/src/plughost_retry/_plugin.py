@@ -144,13 +144,13 @@ class RetryPlugin(MCPPlugin[RetryConfig]):
 
     def retried(self, call: Call, attempt: int, delay: float, failure: Exception) -> None:
         """Tell of a further attempt."""
-        self._retries.add(1, {"provider": call.provider or ""})
+        self._retries.add(1, self._labels(call))
         details = {"attempt": attempt, "delayMs": _ms(delay), "code": getattr(failure, "code", None)}
         self._host.publish(HostEvent(EventType.RETRIED, self.name, {**_where(call), **details}))
 
     def exhausted(self, call: Call) -> None:
         """Tell of a failure that is not retried for want of budget: all are counted, one a minute is an event."""
-        self._exhausted.add(1, {"provider": call.provider or ""})
+        self._exhausted.add(1, self._labels(call))
         now = self._now()
         if now >= self._told.get(call.provider, now):
             self._told[call.provider] = now + WINDOW
@@ -158,7 +158,10 @@ class RetryPlugin(MCPPlugin[RetryConfig]):
 
     def doubled(self, call: Call) -> None:
         """Count a second attempt beside a first."""
-        self._hedges.add(1, {"provider": call.provider or ""})
+        self._hedges.add(1, self._labels(call))
+
+    def _labels(self, call: Call) -> dict[str, str]:
+        return {"plughost.plugin": self.name, "plughost.provider": call.provider or ""}
 
 
 class Retrying:

@@ -111,7 +111,8 @@ class TimeoutPlugin(MCPPlugin[TimeoutConfig]):
         """Count a limit that ran out, and tell of it."""
         provider = call.provider or ""
         self.expired[provider, limit] += 1
-        self._count.add(1, {"limit": limit, "provider": provider})
+        where = {"plughost.plugin": self.name, "plughost.provider": provider}
+        self._count.add(1, {**where, "plughost.timeout.limit": limit})
         details = {"method": call.method, "provider": provider, "target": call.target, "limit": limit}
         kind = EventType.REFUSED if refused else EventType.WOULD_REFUSE
         self._host.publish(HostEvent(kind, self.name, {**details, "limitMs": round(seconds * 1000)}))

@@ -32,7 +32,7 @@ class Watched(SpanExporter):
             self.lost += len(spans)
         else:
             self.exported += len(spans)
-        _spans.add(len(spans), {"result": "lost" if self.failing else "exported"})
+        _spans.add(len(spans), {"plughost.tracing.result": "lost" if self.failing else "exported"})
         return result
 
     def shutdown(self) -> None:

@@ -121,7 +121,7 @@ class Connector:
             with anyio.move_on_after(delay):
                 await self._hurry.wait()
             self._hurry = anyio.Event()
-            _reconnects.add(1, {"provider": self.upstream.name})
+            _reconnects.add(1, {"plughost.provider": self.upstream.name})
 
     async def _connect(self, tasks: TaskGroup) -> Session | None:
         try:
@@ -155,7 +155,7 @@ class Connector:
                 await tasks.start(session.run)
                 await self._prepare(session)
                 ready = True
-                _sessions.add(1, {"provider": self.upstream.name})
+                _sessions.add(1, {"plughost.provider": self.upstream.name})
                 task_status.started(session)
                 tasks.start_soon(self._watch, session)
                 await session.lost.wait()
@@ -169,7 +169,7 @@ class Connector:
             if session is not None:
                 session.lose("it was closed")
             if ready:
-                _sessions.add(-1, {"provider": self.upstream.name})
+                _sessions.add(-1, {"plughost.provider": self.upstream.name})
 
     async def _prepare(self, session: Session) -> None:
         era: Era = "legacy" if self._shy and self._era == "auto" else self._era

@@ -114,7 +114,7 @@ class UpstreamProvider:
 
     def _set_up(self, up: bool) -> None:  # noqa: FBT001 - the value itself
         self._up = up
-        _up.set(int(up), {"provider": self.name})
+        _up.set(int(up), {"plughost.provider": self.name})
 
     async def _announce(self) -> None:
         """Tell the host when the upstream is gone for more than a moment, and when it is back."""
