@@ -1,0 +1,58 @@
+"""Which scopes a request needs, by what it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+TARGET_KEYS: Mapping[str, str] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "resources/subscribe": "uri",
+    "resources/unsubscribe": "uri",
+}
+METHODS = frozenset({*TARGET_KEYS, "completion/complete"})
+"""Methods whose parameters name something that may need scopes."""
+
+
+def named(method: object, params: object) -> str | None:
+    """The tool, prompt or resource that a request is about, as its body has it (T4)."""
+    if not isinstance(method, str) or not isinstance(params, Mapping):
+        return None
+    if method == "completion/complete":
+        ref = params.get("ref")
+        name = (ref.get("name") or ref.get("uri")) if isinstance(ref, Mapping) else None
+    else:
+        name = params.get(TARGET_KEYS.get(method, ""))
+    return name if isinstance(name, str) else None
+
+
+class ScopeRules:
+    """Scopes that every request needs, and those that targets need besides."""
+
+    def __init__(self, required: Sequence[str], by_target: Mapping[str, Sequence[str]]) -> None:
+        self.required = frozenset(required)
+        self.by_target = {glob: frozenset(scopes) for glob, scopes in by_target.items()}
+        self._needed = lru_cache(maxsize=4096)(self._look_up)
+
+    @property
+    def all(self) -> list[str]:
+        """Every scope there is a use for."""
+        return sorted(self.required.union(*self.by_target.values()))
+
+    def needed(self, method: object, params: object) -> frozenset[str]:
+        """Every scope that this request needs."""
+        name = named(method, params) if self.by_target else None
+        return self.required if name is None else self._needed(name)
+
+    def needed_by_body(self, message: Any) -> frozenset[str]:
+        """Every scope that a JSON-RPC message needs, or all of those in a batch together."""
+        messages = message if isinstance(message, list) else [message]
+        found = [self.needed(item.get("method"), item.get("params")) for item in messages if isinstance(item, Mapping)]
+        return self.required.union(*found)
+
+    def _look_up(self, name: str) -> frozenset[str]:
+        return self.required.union(*(scopes for glob, scopes in self.by_target.items() if fnmatchcase(name, glob)))
