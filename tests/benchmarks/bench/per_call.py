@@ -127,3 +127,17 @@ def patterns(effort: Effort) -> Iterable[Measurement]:
     for pattern in PATTERNS:
         added = differences(seconds[pattern.plugin], seconds[HOST], scale=MICROSECONDS)
         yield measured(f"`{pattern.plugin}` adds", added, "µs", Goal(pattern.limit_us))
+
+
+EVERYTHING = {pattern.plugin: pattern.table for pattern in PATTERNS} | {
+    "cache": {},  # no hit: each call goes all the way
+    "retry": {},
+    "dedup": {},
+}
+
+
+@row("B2", "host with every plugin / bare `MCPServer`")
+def everything(effort: Effort) -> Iterable[Measurement]:
+    contestants = {HOST: Contestant(host(tables=EVERYTHING)), BARE: Contestant(CONTESTANTS[BARE]())}
+    seconds = cpu(contestants, effort)
+    yield measured(f"host with {len(EVERYTHING)} plugins", ratios(seconds[HOST], seconds[BARE]), goal=Goal(0.55))

@@ -16,10 +16,23 @@ from bench.process import SERVE, compiling, line, resident_kib, role, started
 from bench.rows import Goal, Measurement, measured, row
 from bench.timing import Effort, ratios
 
-PLUGINS = ("errors", "upstream")
-"""The instances that the measured host has; extend it as plugins come."""
+PLUGINS = {
+    "errors": "",
+    "rate-limit": 'limit = "1000000/second"',
+    "circuit-breaker": "",
+    "retry": "",
+    "timeout": "",
+    "bulkhead": "",
+    "dedup": "",
+    "cache": "",
+    "validation": "",
+    "metrics": "",
+    "logs": 'path = "/dev/null"',
+    "health": "",
+}
+"""The instances that the measured host has, with their keys."""
 CALLS_BEFORE_WEIGHING = 100
-HOST = f"host with {' and '.join(PLUGINS)}"
+HOST = f"host with {len(PLUGINS)} plugins"
 
 
 @row("B9", "cold start to the first answered call / bare `MCPServer`")
@@ -44,7 +57,7 @@ def _starts(effort: Effort) -> tuple[dict[str, list[float]], dict[str, list[floa
     mebibytes: dict[str, list[float]] = {"bare": [], "host": []}
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "plughost.toml")
-        tables = "".join(f"[plugins.{name}]\n" for name in PLUGINS)
+        tables = "".join(f"[plugins.{name}]\n{keys}\n" for name, keys in PLUGINS.items())
         config.write_text(f'[host]\ncontrol = false\n[providers.echo]\npython = "served:server"\n{tables}', "utf-8")
         Path(folder, "served.py").write_text(PROVIDER.format(path=str(SERVE.parent)), "utf-8")
         command = [sys.executable, "-m", "plughost", "serve", "--stdio", "--config", str(config)]
