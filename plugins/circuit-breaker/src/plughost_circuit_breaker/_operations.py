@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from plughost import Host, Kind, Operation, PlughostError
-from pydantic import BaseModel, ConfigDict
+from plughost import Host, Kind, Operation, PlughostError, PluginConfig
 
 from plughost_circuit_breaker._board import Board
 from plughost_circuit_breaker._breaker import Breaker
 
 
-class AnyBreaker(BaseModel):
+class AnyBreaker(PluginConfig):
     """All breakers, those of a provider, or one tool's."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     provider: str | None = None
     """Name of the provider."""
@@ -27,10 +24,8 @@ class AnyBreaker(BaseModel):
         return self.provider in {None, provider} and self.tool in {None, tool}
 
 
-class OneBreaker(BaseModel):
+class OneBreaker(PluginConfig):
     """A provider's breaker, or a tool's."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     provider: str
     """Name of the provider."""
