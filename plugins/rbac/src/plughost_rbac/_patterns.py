@@ -1,0 +1,124 @@
+"""Whether names, URIs and arguments are what a rule says."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import translate
+from typing import Any
+from urllib.parse import unquote
+
+from plughost_rbac._config import Between
+
+WILD = re.compile(r"[*?\[]")
+ROUNDS = 4
+"""How often something may be percent-encoded and still be understood."""
+MISSING = object()
+
+
+def plain(text: str) -> bool:
+    """Whether a text says where it leads: no `..` segment in it, however it is encoded.
+
+    `note://public/../secret` fits the glob `note://public/*`, and is not in `public`.
+    """
+    for _ in range(ROUNDS):
+        if ".." in re.split(r"[/\\]", text):
+            return False
+        decoded = unquote(text, errors="replace")
+        if decoded == text:
+            return True
+        text = decoded
+    return False
+
+
+class Glob:
+    """Any of some globs. `wild` ones fit nothing that hides where it leads; `*` alone fits everything."""
+
+    __slots__ = ("_exact", "_wild", "anything", "patterns")
+
+    def __init__(self, patterns: Iterable[str], *, ignore_case: bool = False) -> None:
+        self.patterns = tuple(patterns)
+        self.anything = "*" in self.patterns
+        exact = [pattern for pattern in self.patterns if not WILD.search(pattern)]
+        wild = [pattern for pattern in self.patterns if WILD.search(pattern)]
+        flags = re.IGNORECASE if ignore_case else 0
+        self._exact = re.compile("|".join(re.escape(pattern) for pattern in exact), flags) if exact else None
+        self._wild = re.compile("|".join(map(translate, wild)), flags) if wild else None
+
+    def fits(self, text: str) -> bool:
+        """Whether one of them is this text."""
+        return self.anything or self._is(text)
+
+    def surely(self, text: str) -> bool:
+        """Whether one of them is this text, and the text leads where it says: what an allowance needs."""
+        if self.anything or (self._exact is not None and self._exact.fullmatch(text) is not None):
+            return True
+        return self._wild is not None and self._wild.match(text) is not None and plain(text)
+
+    def possibly(self, text: str) -> bool:
+        """Whether one of them may be meant by this text, however it is written: what a refusal needs."""
+        return self.anything or not plain(text) or self._is(text) or self._is(_decoded(text))
+
+    def _is(self, text: str) -> bool:
+        return (self._exact is not None and self._exact.fullmatch(text) is not None) or (
+            self._wild is not None and self._wild.match(text) is not None
+        )
+
+
+def _decoded(text: str) -> str:
+    for _ in range(ROUNDS):
+        text = unquote(text, errors="replace")
+    return text
+
+
+class Condition:
+    """What one argument has to be."""
+
+    __slots__ = ("_globs", "_path", "_ranges", "_values", "name")
+
+    def __init__(self, name: str, expected: Sequence[Any]) -> None:
+        self.name = name
+        self._path = _parts(name)
+        self._globs = Glob(value for value in expected if isinstance(value, str))
+        self._ranges = [value for value in expected if isinstance(value, Between)]
+        self._values = [value for value in expected if not isinstance(value, str | Between)]
+
+    def holds(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether the argument is there, and surely what it has to be; of a list each element."""
+        value = self._find(arguments)
+        if isinstance(value, list):
+            return bool(value) and all(self._is(item, surely=True) for item in value)
+        return self._is(value, surely=True)
+
+    def may_hold(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether the argument is there, and may be what is not wanted; of a list any element."""
+        value = self._find(arguments)
+        items = value if isinstance(value, list) else [value]
+        return any(self._is(item, surely=False) for item in items)
+
+    def _find(self, arguments: Any) -> Any:
+        for part in self._path:
+            if not isinstance(arguments, Mapping) or part not in arguments:
+                return MISSING
+            arguments = arguments[part]
+        return arguments
+
+    def _is(self, value: Any, *, surely: bool) -> bool:
+        if isinstance(value, str):
+            return bool(self._globs.patterns) and (self._globs.surely(value) if surely else self._globs.possibly(value))
+        if isinstance(value, bool):
+            return any(value is item for item in self._values)
+        if isinstance(value, int | float):
+            return any(value == item and not isinstance(item, bool) for item in self._values) or any(
+                (-math.inf if it.min is None else it.min) <= value <= (math.inf if it.max is None else it.max)
+                for it in self._ranges
+            )
+        return False
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The way to an argument: its name, or a JSON pointer (RFC 6901)."""
+    if not name.startswith("/"):
+        return (name,)
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in name[1:].split("/"))
