@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         ResourceChanged,
     )
     from plughost._refusal import Refusal, unknown_target
-    from plughost._shared import Clock, PoolLimits, ResourcePool, ResourcePools, SecretBox, Shutdown
+    from plughost._shared import Clock, PoolLimits, ReplicaBus, ResourcePool, ResourcePools, SecretBox, Shutdown
     from plughost._visible import filter_instructions, filter_list, private
 
 _HOME = {
@@ -82,7 +82,7 @@ _HOME = {
         "Kind ListChanged Listing Provider ProviderDown ProviderEvent ProviderListener ProviderUp ResourceChanged"
     ),
     "_refusal": "Refusal unknown_target",
-    "_shared": "Clock PoolLimits ResourcePool ResourcePools SecretBox Shutdown",
+    "_shared": "Clock PoolLimits ReplicaBus ResourcePool ResourcePools SecretBox Shutdown",
     "_visible": "filter_instructions filter_list private",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
@@ -129,6 +129,7 @@ __all__ = [
     "ProviderTable",
     "ProviderUp",
     "Refusal",
+    "ReplicaBus",
     "ResourceChanged",
     "ResourcePool",
     "ResourcePools",

@@ -51,7 +51,7 @@ from plughost._provider import (
     ResourceChanged,
 )
 from plughost._sdk import channel_of, host_call
-from plughost._shared import Clock, Shutdown, SystemClock
+from plughost._shared import Clock, ReplicaBus, Shutdown, SystemClock
 from plughost._subscriptions import EVENT_OF, Subscriptions
 
 T = TypeVar("T")
@@ -119,7 +119,11 @@ class Host:
         self.retired: list[Gate] = []
         """Gates of what has been swapped out, with calls inside perhaps."""
         self.generation = Generation(Pipeline(()), Catalog(()))
-        self.subscriptions = Subscriptions(lambda: self.generation.catalog, self._spawn)
+        self.subscriptions = Subscriptions(
+            lambda: self.generation.catalog,
+            self._spawn,
+            lambda: self.get(ReplicaBus, None),  # type: ignore[type-abstract]
+        )
         self.front = _Front(self)
         self.stamp: Mapping[str, Any] = self.front.server_info_stamp
         self.given = {name: _as_provider(name, server) for name, server in (providers or {}).items()}
@@ -511,8 +515,11 @@ class Host:
             for item in self.instances.values():
                 item.tell(news)
 
-    async def refresh(self, kinds: set[Kind]) -> None:
-        """Ask the providers for their lists again, and tell the clients which of `kinds` to fetch anew."""
+    async def refresh(self, kinds: set[Kind], *, announce: bool = True) -> None:
+        """Ask the providers for their lists again, and tell the clients which of `kinds` to fetch anew.
+
+        Without `announce`, only plugins are told: a bus tells the clients itself of what changed on another replica.
+        """
         while True:
             seen = self.generation
             catalog = await Catalog.build(seen.catalog.providers.values(), seen.catalog)
@@ -521,12 +528,13 @@ class Host:
         for conflict in catalog.new_conflicts(seen.catalog):
             logger.error("%s; left out until it is mended", conflict)
         self.generation = Generation(seen.pipeline, catalog)
-        await self.announce(kinds)
+        await self.announce(kinds, clients=announce)
 
-    async def announce(self, kinds: set[Kind]) -> None:
-        """Tell clients of both eras which lists changed."""
+    async def announce(self, kinds: set[Kind], *, clients: bool = True) -> None:
+        """Tell plugins, and clients of both eras, which lists changed."""
         if kinds:
-            await self.subscriptions.publish(dict.fromkeys(EVENT_OF[kind] for kind in Kind if kind in kinds))
+            if clients:
+                await self.subscriptions.publish(dict.fromkeys(EVENT_OF[kind] for kind in Kind if kind in kinds))
             details = {"kinds": sorted(kind.value for kind in kinds)}
             self.publish(HostEvent(EventType.CATALOG_CHANGED, self.settings.name, details))
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, Self, TypedDict, TypeVar, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TypedDict, TypeVar, Unpack, runtime_checkable
 
 import anyio
+
+if TYPE_CHECKING:
+    from mcp.shared.subscriptions import ServerEvent
 
 T = TypeVar("T")
 
@@ -137,6 +140,28 @@ class Shutdown(Protocol):
 
         `listening` says whether new clients can still reach the host meanwhile.
         """
+        ...
+
+
+@runtime_checkable
+class ReplicaBus(Protocol):
+    """The SDK's `SubscriptionBus` over several hosts that serve the same, and what clients of the others watch."""
+
+    async def publish(self, event: ServerEvent) -> None:
+        """Tell the listeners of this host, and those of the others."""
+        ...
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """Have a listener told of each event, wherever it began, until what is returned is called."""
+        ...
+
+    async def watch(self, uris: frozenset[str]) -> None:
+        """Clients of this host watch these resources, and no others. Waits, a moment at most, until all hosts do."""
+        ...
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """Resources that clients of the other hosts watch: the providers of this one are asked to tell of them."""
         ...
 
 

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from plughost._call import Call
 from plughost._catalog import Catalog
 from plughost._provider import Kind, Provider
+from plughost._shared import ReplicaBus
 
 logger = logging.getLogger("plughost")
 
@@ -51,12 +52,21 @@ class Session:
 class Subscriptions:
     """One bus for the changes of all providers, and the clients on it.
 
-    What clients want is compared with what providers have been asked to watch, after every change of either.
+    What clients want is compared with what providers have been asked to watch, after every change of either. Where a
+    plugin shares a `ReplicaBus`, changes take the way through it, and what clients of other hosts watch counts too.
     """
 
-    def __init__(self, catalog: Callable[[], Catalog], spawn: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog],
+        spawn: Callable[..., None],
+        replicas: Callable[[], ReplicaBus | None] = lambda: None,
+    ) -> None:
         self._catalog = catalog
         self._spawn = spawn
+        self._shared = replicas
+        self._followed: ReplicaBus | None = None
+        self._unfollow: Callable[[], object] = lambda: None
         self.bus = InMemorySubscriptionBus()
         self.listeners = ListenHandler(self.bus)
         self._streams: dict[object, set[str]] = {}
@@ -84,17 +94,17 @@ class Subscriptions:
         stream = object()
         self._streams[stream] = set(uris)
         try:
-            await self.sync()
+            await self.settle()
             result = await self.listeners(call.context, params.model_copy(update={"notifications": honored}))
         finally:
             del self._streams[stream]
-            self._spawn(self.sync)
+            self._spawn(self.settle)
         return result.model_dump(by_alias=True, mode="json", exclude_none=True)
 
     def join(self, connection: Connection) -> None:
         """A session of an earlier revision has begun."""
         self._sessions[connection] = Session()
-        connection.exit_stack.callback(self._spawn, self.sync)
+        connection.exit_stack.callback(self._spawn, self.settle)
 
     async def subscribe(self, call: Call) -> None:
         """Follow a legacy `resources/subscribe` or `resources/unsubscribe` that the provider accepted."""
@@ -105,19 +115,45 @@ class Subscriptions:
             session.uris.add(call.target)
         else:
             session.uris.discard(call.target)
-        await self.sync()
+        await self.settle()
 
     def _wishes(self) -> list[set[str]]:
         return [*self._streams.values(), *(session.uris for session in self._sessions.values())]
 
     def wants(self, uri: str) -> bool:
-        """Whether any client watches the resource."""
-        return any(uri in uris for uris in self._wishes())
+        """Whether any client watches the resource, here or at another host."""
+        if any(uri in uris for uris in self._wishes()):
+            return True
+        replicas = self._follow()
+        return replicas is not None and uri in replicas.watched
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """The resources that clients of this host watch."""
+        return frozenset().union(*self._wishes())
+
+    def _follow(self) -> ReplicaBus | None:
+        """The bus that a plugin shares now. One that is new is listened to, and told what is watched here."""
+        found = self._shared()
+        if found is not self._followed:
+            self._unfollow()
+            self._followed, self._unfollow = found, lambda: None
+            if found is not None:
+                self._unfollow = found.subscribe(lambda event: self._spawn(self.deliver, event))
+                self._spawn(self.settle)
+        return found
+
+    async def settle(self) -> None:
+        """Make providers watch what clients want, here and at the other hosts."""
+        await self.sync()
+        if (replicas := self._follow()) is not None:
+            await replicas.watch(self.watched)
 
     async def sync(self) -> None:
         """Make each provider watch what its clients want, and nothing else. A provider that fails is logged."""
         async with self._syncing:
-            wanted = {uri: self._owner(uri) for uri in set[str]().union(*self._wishes())}
+            replicas = self._follow()
+            wanted = {uri: self._owner(uri) for uri in self.watched | (replicas.watched if replicas else frozenset())}
             for uri, provider in list(self._watched.items()):
                 if wanted.get(uri) is not provider:
                     del self._watched[uri]
@@ -144,16 +180,28 @@ class Subscriptions:
         return next(iter(catalog.providers.values())) if len(catalog.providers) == 1 else None
 
     async def publish(self, events: Iterable[ServerEvent]) -> None:
-        """Tell every client that asked: listen streams through the bus, sessions directly. Waits for no client."""
+        """Tell every client that asked of what changed here. A bus of somebody else's that fails is logged."""
         for event in events:
-            await self.bus.publish(event)
-            for connection, session in list(self._sessions.items()):
-                wants = event.uri in session.uris if isinstance(event, ResourceUpdated) else True
-                if wants and connection.initialized.is_set():
-                    session.untold[event] = None
-                    if not session.telling:
-                        session.telling = True
-                        self._spawn(_tell, connection, session)
+            replicas = self._follow()
+            if replicas is None:
+                await self.deliver(event)
+                continue
+            try:
+                with anyio.fail_after(SLOW_CLIENT):
+                    await replicas.publish(event)
+            except Exception:
+                logger.exception("%r did not take %r", replicas, event)
+
+    async def deliver(self, event: ServerEvent) -> None:
+        """Tell the clients of this host: listen streams through the bus, sessions directly. Waits for no client."""
+        await self.bus.publish(event)
+        for connection, session in list(self._sessions.items()):
+            wants = event.uri in session.uris if isinstance(event, ResourceUpdated) else True
+            if wants and connection.initialized.is_set():
+                session.untold[event] = None
+                if not session.telling:
+                    session.telling = True
+                    self._spawn(_tell, connection, session)
 
 
 async def _tell(connection: Connection, session: Session) -> None:
