@@ -1,0 +1,129 @@
+"""What is stored: an event on its way in, the place it got, and an event as it is read."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+LONGEST_NAME = 512
+"""Characters of a stream's name, of an event's type, and of its id."""
+LARGEST = 2**20
+"""Bytes of one event's data."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to append. `data` is a JSON object; `schema` counts the revisions of its shape.
+
+    `id` makes appending idempotent: an event whose id is stored already is not stored again. Without one, the event
+    gets a new id. `time` is in seconds since the epoch, by default now.
+    """
+
+    type: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    _: KW_ONLY
+    schema: int = 1
+    id: str | None = None
+    time: float | None = None
+
+
+class Receipt(NamedTuple):
+    """Where an event is stored: the number in the store, and the number in its stream, both from 1 without a gap."""
+
+    id: str
+    stream: str
+    position: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event that is stored. `data` has the newest shape that an upcaster leads to, and `schema` says which.
+
+    `data` is `None` where it is sealed and nobody can open it.
+    """
+
+    position: int
+    id: str
+    stream: str
+    version: int
+    type: str
+    schema: int
+    time: float
+    data: Mapping[str, Any] | None
+    hash: str
+
+
+class Row(NamedTuple):
+    """An event as it lies in the table: `time` in microseconds, `data` as bytes that may be sealed."""
+
+    position: int
+    id: str
+    stream: str
+    version: int
+    type: str
+    schema: int
+    time: int
+    sealed: int
+    data: bytes
+    hash: bytes
+
+
+class Prepared(NamedTuple):
+    """An event on its way to the table."""
+
+    id: str
+    type: str
+    schema: int
+    time: int
+    data: bytes
+
+
+def prepared(event: NewEvent, now: float) -> Prepared:
+    """The event as bytes, so that nothing the caller does to its data later is stored.
+
+    Raises:
+        ValueError: It cannot be stored, and why.
+    """
+    data = encoded(event.data)
+    if len(data) > LARGEST:
+        raise ValueError(f"an event of type {event.type!r} has {len(data)} bytes of data; {LARGEST} are the most")
+    id_ = new_id(now) if event.id is None else checked("id", event.id)
+    time = now if event.time is None else event.time
+    return Prepared(id_, checked("type", event.type), event.schema, int(time * 1e6), data)
+
+
+def checked(what: str, name: str) -> str:
+    """A name that every database takes.
+
+    Raises:
+        ValueError: It is empty, too long, or has characters that cannot be stored.
+    """
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"{what} {name[:80]!r} must have 1 to {LONGEST_NAME} printable characters")
+    return name
+
+
+def encoded(data: Mapping[str, Any]) -> bytes:
+    """JSON. What JSON has no word for, as half of a surrogate pair that a client sent, is replaced, not refused."""
+    try:
+        return orjson.dumps(data)
+    except (TypeError, ValueError):
+        return json.dumps(data, default=str, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def new_id(seconds: float) -> str:
+    """A UUID of version 7 (RFC 9562): it begins with the time, so that an index over ids grows at one end."""
+    time, noise = f"{int(seconds * 1000):012x}", secrets.token_hex(9)
+    return f"{time[:8]}-{time[8:]}-7{noise[:3]}-8{noise[3:6]}-{noise[6:]}"
+
+
+def rfc3339(seconds: float) -> str:
+    """A time in UTC, to the microsecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,58 @@
+"""SQLite: a file in WAL mode beside the config, or memory."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+from plughost_events._database import Database
+from plughost_events._errors import StoreUnavailable
+
+MEMORY = ":memory:"
+BUSY = 5.0
+"""Seconds to wait for another process that writes."""
+
+
+class SQLite(Database):
+    """A commit is on the disk when it returns: WAL with `synchronous=FULL`."""
+
+    types: ClassVar[dict[str, str]] = {
+        "integer": "INTEGER",
+        "bytes": "BLOB",
+        "name": "TEXT",
+        "in_list": "IN (SELECT value FROM json_each(?))",
+    }
+    begin = "BEGIN IMMEDIATE"
+    begin_reading = "BEGIN"
+
+    def __init__(self, path: Path | None, key: bytes = b"", *, create: bool = True) -> None:
+        super().__init__(key)
+        self.path = path
+        self._create = create
+
+    def open(self) -> Any:
+        if self.path is not None and not self._create and not self.path.exists():
+            raise StoreUnavailable(f"there is no store at {self.path}")
+        where = MEMORY if self.path is None else str(self.path)
+        connection = sqlite3.connect(where, timeout=BUSY, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def reset(self) -> None:
+        if self.path is not None:  # memory would be forgotten
+            super().reset()
+
+    def in_list(self, items: list[str]) -> Any:
+        return json.dumps(items)
+
+    def interrupt(self) -> None:
+        with suppress(Exception):
+            self._connection.interrupt()
