@@ -18,6 +18,8 @@ from plughost._generation import Generation
 from plughost._http import HTTPStack
 from plughost._inprocess import InProcessProvider, load_server
 from plughost._instance import Instance, in_order
+from plughost._lock import NAME as LOCK_FILE
+from plughost._lock import Lock
 from plughost._pipeline import Pipeline, traced
 from plughost._plugin import MCPPlugin, PluginConfig
 from plughost._provider import Kind, Provider
@@ -91,6 +93,7 @@ class Change:
         faults: list[Fault] = []
         tables = {name: table for name, table in self.config.instances.items() if table.enabled}
         sources = discover() if tables else {}
+        lock = Lock.read(self.config.folder / LOCK_FILE) if self.config.host.locked and tables else None
         for name, table in tables.items():
             running = self.host.instances.get(name)
             if running is not None:
@@ -99,6 +102,9 @@ class Change:
                     continue  # one that is a file may have been edited
             try:
                 source = resolve(name, table, sources, self.config.folder)
+                if lock is not None and (fault := lock.fault(name, source)) is not None:
+                    faults.append(fault)
+                    continue
                 kind = load_class(source, instance=name)
                 settings = parse_plugin_config(kind, table, name)
             except ConfigError as error:

@@ -150,6 +150,44 @@ def check(ctx: click.Context, given: str | None, name: str | None, *, as_json: b
     ctx.exit(1 if any(results.values()) else 0)
 
 
+@plugins.command()
+@config_option
+@click.option("--check", "checking", is_flag=True, help="Write nothing; exit code 1 if the file is not up to date.")
+@click.pass_context
+def lock(ctx: click.Context, given: str | None, *, checking: bool) -> None:
+    """Write plughost.lock: distribution, version and hash of each enabled plugin, for [host] locked = true."""
+    from plughost import _edit, _lock  # noqa: PLC0415 - the first imports tomlkit
+
+    config = need_config(given)
+    document, sources = read_document(config), discover()
+    tables = plugin_tables(document)
+    kinds = {name: str(table.get("plugin") or name) for name, table in tables.items()}
+    if "upstream" not in kinds.values() and _has_upstreams(document):
+        kinds["upstream"], tables["upstream"] = "upstream", {}  # the host adds it
+    enabled = {
+        name: find_source(kind, sources, config.parent, instance=name)
+        for name, kind in kinds.items()
+        if tables[name].get("enabled") is not False
+    }
+    wanted = _lock.Lock({name: _lock.pin(source) for name, source in enabled.items()})
+    path = config.parent / _lock.NAME
+    before = _lock.Lock.read(path).pins if path.exists() else {}
+    changed = [name for name in sorted(before.keys() | wanted.pins) if before.get(name) != wanted.pins.get(name)]
+    for name in changed:
+        click.echo(f"{name}: {before.get(name) or 'not locked'} -> {wanted.pins.get(name) or 'not enabled'}")
+    if not checking:
+        path.touch()
+        _edit.replace_file(path, str(wanted).encode())
+        click.echo(f"wrote {path}: {len(wanted.pins)} plugins, {len(changed)} changed")
+    ctx.exit(1 if checking and changed else 0)
+
+
+def _has_upstreams(document: dict[str, Any]) -> bool:
+    providers = document.get("providers")
+    tables = providers.values() if isinstance(providers, dict) else ()
+    return any(isinstance(table, dict) and "python" not in table for table in tables)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Switching
 # ---------------------------------------------------------------------------------------------------------------------
