@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from plughost import MCPPlugin, PluginConfig
+from plughost_encryption._box import Box
+from plughost_encryption._config import EncryptionConfig
+from plughost_encryption._keys import Master, new_key
+from plughost_encryption._plugin import EncryptionPlugin
 
-__all__ = ["EncryptionPlugin"]
-
-
-class EncryptionPlugin(MCPPlugin[PluginConfig]):
-    """Encryption at rest for Plughost: AES-GCM envelopes, a key ring with rotation, a data key for each tenant."""
+__all__ = ["Box", "EncryptionConfig", "EncryptionPlugin", "Master", "new_key"]
