@@ -18,7 +18,7 @@ def labels(source: Path) -> Iterator[tuple[str, str]]:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if name in RECORDS:
             for key in node.args[-1].keys:
-                if isinstance(key, ast.Constant):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
                     yield key.value, f"{source.relative_to(ROOT)}:{node.lineno}"
 
 
