@@ -32,11 +32,11 @@ from plughost import (
 )
 from plughost_cache import CacheConfig, CachePlugin, _stats
 from plughost_cache._body import HINT
-from plughost_testing import Pause, ScriptedProvider, VirtualClock, make_call, make_host, text
+from plughost_testing import Line, Pause, ScriptedProvider, VirtualClock, make_call, make_host, text
 
 pytestmark = pytest.mark.anyio
 
-LEGACY = "2025-11-25"
+LEGACY, MODERN = "2025-11-25", "2026-07-28"
 ANN = Principal("ann", tenant="acme")
 ONE = "note://1"
 
@@ -76,8 +76,16 @@ def read(uri: str = ONE, *, who: Principal | None = None, **options: Any) -> Cal
     return call
 
 
-def search(*, who: Principal | None = None, name: str = "search", **params: Any) -> Call:
-    call = make_call("tools/call", {"name": name, "arguments": {"q": "x"}, **params})
+def search(
+    *,
+    who: Principal | None = None,
+    name: str = "search",
+    protocol_version: str = MODERN,
+    line: Line | None = None,
+    **params: Any,
+) -> Call:
+    body = {"name": name, "arguments": {"q": "x"}, **params}
+    call = make_call("tools/call", body, protocol_version=protocol_version, line=line)
     call.principal = who
     return call
 
@@ -322,6 +330,51 @@ async def test_a_part_of_a_conversation_is_neither_answered_nor_kept(more: Any, 
         for _ in range(2):
             await host.dispatch(search(**more))
         assert len(notes.calls) == 3
+
+
+async def test_what_a_client_was_asked_for_is_its_own(virtual_clock: VirtualClock) -> None:
+    """An answer made of what one client said (revision 2025-11-25) is neither shared nor kept (H3)."""
+    notes = provider()
+
+    async def ask(call: Call, params: Mapping[str, Any]) -> Result:
+        del params
+        reply = await call.dispatch.send_raw_request("elicitation/create", {"message": "Your name?"})
+        await anyio.sleep(1)
+        return text(reply["content"]["name"])
+
+    notes.script("search", ask)
+    config = CacheConfig.model_validate({"tools": {"search": "30s"}})
+
+    async def call(name: str) -> str:
+        line = Line({"elicitation/create": {"action": "accept", "content": {"name": name}}})
+        return said(await host.dispatch(search(protocol_version=LEGACY, line=line)))
+
+    async with make_host(CachePlugin(config), providers=[notes], clock=virtual_clock) as host:
+        assert [*await asyncio.gather(call("ann"), call("bob"))] == ["ann", "bob"]
+        assert await call("cid") == "cid"
+
+
+async def test_who_is_gone_is_told_nothing_more(virtual_clock: VirtualClock) -> None:
+    """The one who began gives up: its line stays silent (T7), and the others' answer is not cancelled with it."""
+    notes, line = provider(), Line()
+
+    async def work(call: Call, params: Mapping[str, Any]) -> Result:
+        del params
+        await anyio.sleep(2)
+        await call.dispatch.progress(1, 2)
+        assert not call.dispatch.cancel_requested.is_set()
+        return text("done")
+
+    notes.script("search", work)
+    config = CacheConfig.model_validate({"tools": {"search": "30s"}})
+    async with make_host(CachePlugin(config), providers=[notes], clock=virtual_clock) as host:
+        first = asyncio.create_task(host.dispatch(search(line=line, _meta={"progressToken": 1})))
+        second = asyncio.create_task(host.dispatch(search(_meta={"progressToken": 2})))
+        await anyio.sleep(1)
+        line.cancel_requested.set()
+        first.cancel()
+        assert said(await second) == "done"
+    assert line.sent == []
 
 
 async def test_a_caller_changes_its_own_copy_alone(virtual_clock: VirtualClock) -> None:

@@ -26,7 +26,7 @@ from plughost import (
     classify,
     hookimpl,
 )
-from plughost_dedup import ForOne, SingleFlight, call_key
+from plughost_dedup import ForOne, SingleFlight, call_key, flight_call
 from plughost_redis import RedisBackend
 from pydantic import BaseModel, ConfigDict
 
@@ -233,7 +233,10 @@ class CachePlugin(MCPPlugin[CacheConfig]):
             return await call_next(call)
         if isinstance(found, dict):
             return found
-        return await self._ask(found, call_next)
+        try:
+            return await self._ask(found, call_next)
+        finally:
+            found.line.detach()
 
     def _look(self, entrance: Entrance, call: Call) -> dict[str, Any] | Question | None:
         """The answer that memory has; what to ask if it has none; `None` for what is not cached at all."""
@@ -289,7 +292,8 @@ class CachePlugin(MCPPlugin[CacheConfig]):
     ) -> Entry | ForOne[Entry | Result]:
         """Ask the second level, then the provider. An entry is for all who wait, anything else for the caller alone.
 
-        What is for the caller alone on a flight `for_all`: a private answer, or an error that may be about the caller.
+        What is for the caller alone: what its client was asked for; and on a flight `for_all` a private answer, or an
+        error that may be about the caller.
         """
         call, rule, began, ticket = question.call, question.rule, self._now(), None
         if together:
@@ -303,14 +307,16 @@ class CachePlugin(MCPPlugin[CacheConfig]):
                     return entry if entry.public or not for_all else ForOne(entry)
             self.stats.misses += 1
         try:
-            result = question.result = await call_next(call)
+            asked = flight_call(call, question.line)
+            asked.deadline = call.deadline
+            result = question.result = await call_next(asked)
         except Exception as error:
             failed, stale = _is_failure(error), question.entry
             if failed and stale is not None and self._now() < stale.fresh_until + self._if_error:
                 self.stats.stale += 1
                 logger.info("plugin %r answers %r with what it had: %s", self.name, call, error)
                 return stale
-            if for_all and not failed:
+            if question.line.asked or (for_all and not failed):
                 return ForOne(error)
             raise
         entry = await self._keep(question, tags, began, ticket)
@@ -322,7 +328,7 @@ class CachePlugin(MCPPlugin[CacheConfig]):
         """Keep the result that came for a question, if it may be kept."""
         call, rule, result, entry = question.call, question.rule, question.result, None
         assert result is not None
-        seconds = seconds_to_keep(result, rule, self._max_ttl)
+        seconds = 0.0 if question.line.asked else seconds_to_keep(result, rule, self._max_ttl)
         if seconds > 0:
             public = result.get("cacheScope") == "public"
             key = _key(call, public=public)

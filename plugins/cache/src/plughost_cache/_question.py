@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from plughost_dedup import SharedLine
+
 if TYPE_CHECKING:
     from plughost import Call, CallNext, Result
 
@@ -30,10 +32,12 @@ class Entrance:
 class Question:
     """A call that memory has no fresh answer to, the stale one that it may have had, and what became of it."""
 
-    __slots__ = ("call", "entry", "loaded", "now", "result", "rule")
+    __slots__ = ("call", "entry", "line", "loaded", "now", "result", "rule")
 
     def __init__(self, call: Call, rule: Rule, entry: Entry | None, now: float) -> None:
         self.call = call
+        self.line = SharedLine(call.dispatch)
+        """To the client, for as long as it waits."""
         self.rule = rule
         self.entry = entry
         self.now = now
