@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags
-from plughost_tracing._sampling import child_of, is_sampled, parent_in
+from plughost_tracing._sampling import child_of, is_sampled, parent_in, parent_in_headers
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOT_SAMPLED = SAMPLED[:-2] + "00"
@@ -20,11 +20,15 @@ def parent(header: str) -> SpanContext:
     return found
 
 
-def test_the_callers_span_is_read_from_the_first_carrier_that_has_one() -> None:
-    """`_meta` counts before HTTP headers; a carrier without one is passed over."""
-    other = SAMPLED.replace("b7ad", "0000")
-    assert parent_in({"traceparent": SAMPLED}, {"traceparent": other}) == parent(SAMPLED)
-    assert parent_in({}, {"traceparent": other}) == parent(other)
+def test_the_callers_span_is_read_from_raw_headers() -> None:
+    """As ASGI has them: lower case, bytes, in any order, most of them others'."""
+    headers = [(b"accept", b"*/*"), (b"tracestate", b"vendor=1"), (b"traceparent", SAMPLED.encode())]
+    found = parent_in_headers(headers)
+    assert found is not None
+    assert found.span_id == parent(SAMPLED).span_id
+    assert found.trace_state.get("vendor") == "1"
+    assert parent_in_headers([(b"tracestate", b"vendor=1")]) is None
+    assert parent_in_headers([(b"traceparent", b"\xff")]) is None
 
 
 def test_trace_state_comes_along() -> None:

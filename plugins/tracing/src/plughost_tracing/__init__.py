@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Iterable
 from contextlib import ExitStack
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,7 +30,7 @@ from plughost_tracing._attributes import CANCELLED, at_begin, at_end, error_type
 from plughost_tracing._config import TracingConfig
 from plughost_tracing._export import Watched, make_exporter, make_processor
 from plughost_tracing._process import IN_CALL, installed
-from plughost_tracing._sampling import parent_in
+from plughost_tracing._sampling import parent_in, parent_in_headers
 from plughost_tracing._spans import Begun, Spans
 
 if TYPE_CHECKING:
@@ -143,9 +144,9 @@ class TracingPlugin(MCPPlugin[TracingConfig]):
                 self._end(call, begun, result, error)
 
     def _begin(self, call: Call) -> Begun:
-        parent = parent_in(call.meta, call.request.headers if call.request is not None else {})
+        parent = parent_in(call.meta) or (parent_in_headers(call.request.scope["headers"]) if call.request else None)
         now = self._nanoseconds()
-        return Begun(self.spans.begin(call.method, parent, at_begin(call), now), parent, now)
+        return Begun(self.spans.begin(call.method, parent, partial(at_begin, call), now), parent, now)
 
     def _end(self, call: Call, begun: Begun, result: Result | None, error: BaseException | None) -> None:
         failed = error_type(result, error) not in {None, CANCELLED}

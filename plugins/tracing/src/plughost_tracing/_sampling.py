@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from random import getrandbits, random
 from typing import Any
 
@@ -11,19 +11,24 @@ from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 _SAMPLED, _NOT_SAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
+_HEADERS = frozenset({b"traceparent", b"tracestate"})
 _W3C = TraceContextTextMapPropagator()
 """No baggage: what a client puts there is not for the upstreams."""
 
 
-def parent_in(*carriers: Mapping[str, Any]) -> SpanContext | None:
-    """The caller's span, from the first carrier that has a valid `traceparent`."""
-    for carrier in carriers:
-        if isinstance(carrier.get("traceparent"), str):
-            given = {key: carrier[key] for key in ("traceparent", "tracestate") if isinstance(carrier.get(key), str)}
-            found = get_current_span(_W3C.extract(given, Context())).get_span_context()
-            if found.is_valid:
-                return found
-    return None
+def parent_in(carrier: Mapping[str, Any]) -> SpanContext | None:
+    """The caller's span, if `carrier` has a valid `traceparent`."""
+    if not isinstance(carrier.get("traceparent"), str):
+        return None
+    given = {key: carrier[key] for key in ("traceparent", "tracestate") if isinstance(carrier.get(key), str)}
+    found = get_current_span(_W3C.extract(given, Context())).get_span_context()
+    return found if found.is_valid else None
+
+
+def parent_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> SpanContext | None:
+    """The same from the raw headers of an ASGI request."""
+    found = {key: value for key, value in headers if key in _HEADERS}
+    return parent_in({key.decode(): value.decode("latin-1") for key, value in found.items()}) if found else None
 
 
 def is_sampled(parent: SpanContext | None, rate: float, *, follow: bool) -> bool:
