@@ -93,7 +93,7 @@ class Fetcher:
                     await answer.aclose()
         except TimeoutError:
             raise FetchError(f"{where}: no answer within {self._timeout:g} s") from None
-        except (httpx2.HTTPError, OSError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
             raise FetchError(f"{where}: {type(error).__name__}: {error}") from error
 
     async def _dial(self, url: str, trusted: str) -> tuple[str, dict[str, str], dict[str, str]]:
