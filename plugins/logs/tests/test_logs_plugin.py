@@ -15,7 +15,20 @@ from click.testing import CliRunner
 from mcp.shared.exceptions import MCPError
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
-from plughost import Call, CallNext, Host, MCPPlugin, Middleware, Phase, Principal, Result, hookimpl
+from plughost import (
+    Call,
+    CallNext,
+    Host,
+    MCPPlugin,
+    Middleware,
+    Phase,
+    PlughostError,
+    Principal,
+    Result,
+    create_host,
+    hookimpl,
+    load_config,
+)
 from plughost_logs import LogsConfig, LogsPlugin
 from plughost_logs._elastic import FIELDS, OWN_FIELDS
 from plughost_logs.cli import logs
@@ -257,15 +270,45 @@ async def test_the_root_loggers_handlers_come_back(logging_host: Any) -> None:
     """They are displaced while the plugin is there, and its own is the only one."""
     root = logging.getLogger()
     before = root.handlers[:]
-    async with logging_host() as host:
+    async with logging_host():
         [handler] = root.handlers
         assert type(handler).__name__ == "LogsHandler"
-        other = LogsPlugin(LogsConfig(format="ecs"), name="more")
-        await host.register(other)
-        assert root.handlers == [other.handler]
-        await host.unregister("logs")
-        assert root.handlers == [other.handler]
     assert root.handlers == before
+
+
+async def test_two_instances_write_side_by_side(logging_host: Any, log: Log, tmp_path: Path) -> None:
+    """Each line of a request stands once in the log of each; the one that stays goes on when the other leaves."""
+    second = Log(tmp_path / "second.log")
+    async with logging_host() as host:
+        await host.register(LogsPlugin(LogsConfig(format="ecs", path=str(second.path)), name="more"))
+        await host.dispatch(call("add"))
+        await host.unregister("more")
+        await host.dispatch(call("wrong"))
+    assert [line["mcp"]["target"] for line in log.calls] == ["add", "wrong"]
+    assert [line["mcp"]["target"] for line in second.calls] == ["add"]
+
+
+async def test_a_change_of_config_keeps_the_log(tmp_path: Path) -> None:
+    """A new level holds; a change that is refused leaves all as it was; and so is the root logger in the end."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    log = Log(tmp_path / "host.log")
+    (tmp_path / "failing.py").write_text(
+        "from plughost import MCPPlugin\n\nclass Failing(MCPPlugin):\n"
+        "    async def register(self, host):\n        raise OSError('no backend')\n"
+    )
+
+    def config(level: str, **others: Any) -> Any:
+        return load_config({"plugins": {"logs": {"path": str(log.path), "level": level}, **others}})
+
+    async with create_host(config("WARNING")) as host:
+        await host.reload(config("DEBUG"))
+        logging.getLogger("other").debug("one")
+        with pytest.raises(PlughostError, match="no backend"):
+            await host.reload(config("ERROR", failing={"plugin": f"{tmp_path / 'failing.py'}:Failing"}))
+        logging.getLogger("other").debug("two")
+    assert [line["message"] for line in log.lines if line["log"]["logger"] == "other"] == ["one", "two"]
+    assert (root.handlers, root.level) == (before, logging.INFO)
 
 
 async def test_the_level_is_changed_while_it_runs(logging_host: Any, log: Log) -> None:

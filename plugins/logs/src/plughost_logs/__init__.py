@@ -28,7 +28,8 @@ from plughost import (
 from plughost_logs._call import CURRENT, arguments, correlation, ending
 from plughost_logs._config import Level, LogsConfig
 from plughost_logs._file import Console, RotatedFile
-from plughost_logs._line import ECS, Human, Line, Origin
+from plughost_logs._line import ECS, ENDED, Human, Line, Origin
+from plughost_logs._loggers import LOGGERS, Claim
 from plughost_logs._redaction import Redactor
 from plughost_logs._writer import Writer
 
@@ -48,18 +49,18 @@ _lost = metrics.get_meter("plughost.logs").create_counter(
 
 
 class LogsHandler(logging.Handler):
-    """Hands records to the writer, with what they are part of."""
+    """Hands records to the writer, with what they are part of. Lines of requests are those of its own instance."""
 
-    def __init__(self, writer: Writer[Line]) -> None:
+    def __init__(self, writer: Writer[Line], instance: str) -> None:
         super().__init__()
-        self.writer = writer
-        self.displaced: list[logging.Handler] = []
+        self._writer = writer
+        self._instance = instance
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            fields = correlation(CURRENT.get())
-            fields.update(record.__dict__.pop("plughost_fields", ()))
-            self.writer.put(Line(record, record.getMessage(), fields))
+            whose, ended = record.__dict__.get(ENDED, (self._instance, {}))
+            if whose == self._instance:
+                self._writer.put(Line(record, record.getMessage(), {**correlation(CURRENT.get()), **ended}))
         except Exception:  # noqa: BLE001 - what is logged must not break who logs
             self.handleError(record)
 
@@ -82,35 +83,20 @@ class LogsPlugin(MCPPlugin[LogsConfig]):
         human = config.format == "human" or (config.format == "auto" and people)
         form = Human(redactor, colours=people) if human else ECS(origin, redactor)
         self.writer: Writer[Line] = Writer(sink, form, partial(_confess, form), limit=config.queue)
-        self.handler = LogsHandler(self.writer)
-        self._take_over()
+        self.handler = LogsHandler(self.writer, self.name)
+        self._claim = Claim(self.name, self.handler, config.level, config.replace)
+        LOGGERS.enter(self._claim)
 
     async def unregister(self) -> None:
         """Give the root logger back, and write what waits."""
-        root = logging.getLogger()
-        if self.handler in root.handlers:
-            root.removeHandler(self.handler)
-            for handler in self.handler.displaced:
-                root.addHandler(handler)
-        root.setLevel(self._level_before)
+        LOGGERS.leave(self._claim)
         written = await anyio.to_thread.run_sync(self.writer.close, FLUSH)
         if not written:
             logger.error("%s: %d lines were not written within %s s", self.name, self.writer.waiting, FLUSH)
 
-    def _take_over(self) -> None:
-        root = logging.getLogger()
-        self._level_before = root.level
-        if self.config.level is not None:
-            root.setLevel(self.config.level)
-        if self.config.replace:
-            for handler in root.handlers[:]:
-                # What a former instance displaced comes back when this one leaves, not that instance's handler.
-                self.handler.displaced += handler.displaced if isinstance(handler, LogsHandler) else [handler]
-                root.removeHandler(handler)
-        root.addHandler(self.handler)
-
     @hookimpl
     def plughost_middleware(self) -> Iterable[Middleware]:
+        LOGGERS.displace()  # the servers of this generation are imported by now
         return [Middleware(self.log, Phase.OBSERVE, after=("tracing", "metrics"))]
 
     async def log(self, call: Call, call_next: CallNext) -> Result:
@@ -145,7 +131,7 @@ class LogsPlugin(MCPPlugin[LogsConfig]):
                 fields |= {
                     f"labels.argument_{name}": self._redactor.value(name, value) for name, value in given.items()
                 }
-            calls_logger.log(level, "%s", message, extra={"plughost_fields": fields})
+            calls_logger.log(level, "%s", message, extra={ENDED: (self.name, fields)})
 
     @hookimpl
     def plughost_health_checks(self) -> Iterable[HealthCheck]:

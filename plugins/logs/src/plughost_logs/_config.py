@@ -35,7 +35,7 @@ class LogsConfig(PluginConfig):
     redact: tuple[str, ...] = ()
     """Regular expressions of what else is blanked in every line, besides tokens, passwords and the like."""
     replace: bool = True
-    """Take the place of the root logger's handlers; otherwise stand beside them."""
+    """Take the place of the root logger's handlers and of other loggers' for a console; or stand beside them."""
     queue: int = Field(default=10_000, ge=1)
     """Most lines that wait to be written. What comes on top is lost, counted, and owned up to in the log."""
 

@@ -17,7 +17,9 @@ import orjson
 from plughost_logs._redaction import Redactor
 
 ECS_VERSION = "9.4.0"
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+ENDED = "plughost_ended"
+"""Attribute of the record about a request that is over: the instance that tells it, and fields of the schema."""
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message", ENDED}
 """What every record has; anything else was given as `extra`."""
 
 
