@@ -343,7 +343,7 @@ async def test_a_new_config_keeps_the_counts(provider: ScriptedProvider, virtual
 
 
 async def test_an_open_breaker_inside_ends_the_retries(provider: ScriptedProvider, virtual_clock: VirtualClock) -> None:
-    """The retry stands around the breaker: each attempt passes it, and its refusal is the last."""
+    """Each attempt passes the breaker; once it is open the client sees why it opened, and when to come back."""
 
     class Breaker(MCPPlugin):
         seen = 0
@@ -363,7 +363,17 @@ async def test_an_open_breaker_inside_ends_the_retries(provider: ScriptedProvide
     async with hosting(provider, virtual_clock, breaker, attempts=5) as host:
         error = await failure(host, tool())
     assert breaker.seen == 2
-    assert error.data == {"retryAfterMs": 10, "attempts": 2, "stopped": "final"}
+    assert (error.code, error.message) == (AWAY.code, AWAY.message)
+    assert error.data == {"why": "restart", "retryAfterMs": 10, "attempts": 2, "stopped": "circuit_open"}
+
+
+async def test_a_full_bulkhead_hides_no_failure(provider: ScriptedProvider, virtual_clock: VirtualClock) -> None:
+    """What the provider said is the error, if any attempt reached it."""
+    full = Refusal(ErrorCode.BULKHEAD_FULL, "full", retry_after_ms=10)
+    provider.script("echo", full, AWAY, full)
+    async with hosting(provider, virtual_clock, attempts=4) as host:
+        error = await failure(host, tool())
+    assert error.data == {"why": "restart", "attempts": 4, "stopped": "attempts"}
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ErrorData
 from plughost import ErrorCode, Outcome, Result, classify
 
+NOT_CALLED = frozenset({ErrorCode.CIRCUIT_OPEN, ErrorCode.BULKHEAD_FULL})
+"""Codes of attempts that were refused on the way to the provider."""
+
 
 class ToolFailed(Exception):  # noqa: N818 - a result, on its way through the same code as errors
     """A tool answered `isError: true`."""
@@ -36,14 +39,21 @@ def may_succeed_later(error: Exception) -> bool:
     return classify(error=error) is Outcome.FAILURE
 
 
+def reached(error: Exception) -> bool:
+    """Whether an attempt got as far as the provider. What that said is the cause, not a refusal on the way there."""
+    return getattr(error, "code", None) not in NOT_CALLED
+
+
 def asked_wait(error: Exception) -> float | None:
     """Seconds that a failure asks to wait (`retryAfterMs`)."""
     asked = _data(error).get("retryAfterMs") if isinstance(error, MCPError) else None
     return asked / 1000 if isinstance(asked, int | float) and asked >= 0 else None
 
 
-def with_attempts(error: Exception, attempts: int, stopped: str) -> Exception:
+def with_attempts(error: Exception, attempts: int, stopped: str, last: Exception) -> Exception:
     """The same error, saying in `error.data` how many attempts there were and what stopped them.
+
+    If that was an open breaker, the `last` error, it also says when to come back.
 
     It is a copy, of the same class: others may hold the one that was raised. Data that is no object stays as it is.
     """
@@ -53,6 +63,9 @@ def with_attempts(error: Exception, attempts: int, stopped: str) -> Exception:
     told.__dict__.update(error.__dict__)
     told.__cause__, told.__traceback__ = error.__cause__, error.__traceback__
     data = {**(error.data or {}), "attempts": attempts, "stopped": stopped}
+    if last is not error and isinstance(last, MCPError) and last.code == ErrorCode.CIRCUIT_OPEN:
+        wait = {key: value for key, value in _data(last).items() if key == "retryAfterMs"}
+        data |= {**wait, "stopped": "circuit_open"}
     told.error = ErrorData(code=error.code, message=error.message, data=data)
     return told
 

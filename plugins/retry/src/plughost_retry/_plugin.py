@@ -31,7 +31,7 @@ from plughost import (
 from plughost_retry._backoff import Backoff
 from plughost_retry._budget import WINDOW, Budget
 from plughost_retry._config import RetryConfig
-from plughost_retry._failure import ToolFailed, asked_wait, may_succeed_later, with_attempts
+from plughost_retry._failure import ToolFailed, asked_wait, may_succeed_later, reached, with_attempts
 from plughost_retry._hedge import hedged
 from plughost_retry._latencies import Latencies
 from plughost_retry._policy import Policy
@@ -200,7 +200,7 @@ class Retrying:
         try:
             return await attempt(call, call_next)
         except Exception as error:  # noqa: BLE001 - raised in the end, if no attempt succeeds
-            failure = error
+            failure = cause = error
         for tried in count(1):
             delay = self._backoff.delay(tried, asked_wait(failure))
             stopped = self._stopped(call, failure, tried, delay, budget)
@@ -212,9 +212,11 @@ class Retrying:
                 return await attempt(call, call_next)
             except Exception as error:  # noqa: BLE001 - as above
                 failure = error
-        if isinstance(failure, ToolFailed):
-            return failure.result
-        raise failure if stopped == "final" and tried == 1 else with_attempts(failure, tried, stopped)
+                if reached(error) or not reached(cause):
+                    cause = error
+        if isinstance(cause, ToolFailed):
+            return cause.result
+        raise cause if stopped == "final" and tried == 1 else with_attempts(cause, tried, stopped, failure)
 
     def _stopped(self, call: Call, failure: Exception, tried: int, delay: float | None, budget: Budget) -> str:
         """Why there is no further attempt; empty if there is one, which the budget has paid then."""
