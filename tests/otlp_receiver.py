@@ -31,7 +31,10 @@ class ReceivedSpan:
     span_id: str
     parent_id: str
     attributes: dict[str, Any]
+    events: list[dict[str, Any]]
     failed: bool
+    message: str
+    """Of its status."""
     start: int
     end: int
 
@@ -56,8 +59,10 @@ class Collector:
                 trace_id=span.trace_id.hex(),
                 span_id=span.span_id.hex(),
                 parent_id=span.parent_span_id.hex(),
-                attributes={item.key: _value(item.value) for item in span.attributes},
+                attributes=_values(span.attributes),
+                events=[_values(event.attributes) for event in span.events],
                 failed=span.status.code == 2,
+                message=span.status.message,
                 start=span.start_time_unix_nano,
                 end=span.end_time_unix_nano,
             )
@@ -80,8 +85,8 @@ class Collector:
         return [span for span in self.spans if span.name == name]
 
 
-def _value(value: Any) -> Any:
-    return getattr(value, value.WhichOneof("value"))
+def _values(attributes: Any) -> dict[str, Any]:
+    return {item.key: getattr(item.value, item.value.WhichOneof("value")) for item in attributes}
 
 
 @contextmanager

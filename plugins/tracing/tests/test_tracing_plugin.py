@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,8 @@ from otlp_receiver import Collector, grpc_collector, http_collector
 from plughost import Call, CallNext, Host, MCPPlugin, Middleware, Phase, Result, hookimpl
 from plughost_testing import ScriptedProvider, VirtualClock, make_call, make_host, text
 from plughost_tracing import TracingConfig, TracingPlugin
+from plughost_tracing._attributes import LONGEST
+from plughost_tracing._export import make_exporter
 
 pytestmark = pytest.mark.anyio
 
@@ -220,6 +223,31 @@ async def test_a_servers_own_tracing_is_not_doubled(
     assert collector.named("again") == []
 
 
+@pytest.mark.parametrize("messages", [False, True])
+async def test_what_errors_say_stays_here(
+    traced: Any,
+    collector: Collector,
+    provider: ScriptedProvider,
+    messages: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Libraries record exceptions and give a status their text; their type is kept, the rest only if asked for (G6)."""
+    library = trace.get_tracer("library")
+
+    async def tool(call: Call, params: Any) -> Result:
+        with library.start_as_current_span("query"):
+            raise ConnectionError("https://db.example/?token=secret-argument")
+
+    provider.script("add", tool)
+    async with traced(messages=messages) as host:
+        with pytest.raises(MCPError):
+            await host.dispatch(call("add"))
+    [query] = collector.named("query")
+    assert query.failed
+    [event] = query.events
+    assert event["exception.type"] == "ConnectionError"
+    assert ("secret-argument" in repr(collector.spans)) is messages
+
+
 async def test_a_span_of_the_tool_may_be_annotated(
     traced: Any, collector: Collector, provider: ScriptedProvider
 ) -> None:
@@ -254,6 +282,28 @@ async def test_an_invented_tool_is_in_no_name(traced: Any, collector: Collector,
     assert "invented" not in repr(collector.spans)
 
 
+async def test_an_invented_method_is_in_no_name(traced: Any, collector: Collector) -> None:
+    """Nor is one: its failure is exported, under the name that OpenTelemetry has for what is none of the known."""
+    async with traced(sample=0.0) as host:
+        with pytest.raises(MCPError):
+            await host.dispatch(make_call(f"invented/{'x' * 5000}", {}))
+    [span] = collector.spans
+    assert span.name == "_OTHER"
+    assert len(span.attributes["mcp.method.name"]) == LONGEST
+
+
+async def test_an_exception_is_the_code_that_the_client_gets(
+    traced: Any, collector: Collector, provider: ScriptedProvider
+) -> None:
+    """As the conventions have it: -32603, which the host makes of it where no plugin does."""
+    provider.script("add", ZeroDivisionError("secret"))
+    async with traced() as host:
+        with pytest.raises(MCPError):
+            await host.dispatch(call("add"))
+    [span] = [span for span in collector.spans if span.kind == 2]
+    assert (span.attributes["error.type"], span.attributes["rpc.response.status_code"]) == ("-32603", "-32603")
+
+
 async def test_export_over_grpc(provider: ScriptedProvider, virtual_clock: VirtualClock) -> None:
     """With its headers, in lower case as HTTP/2 has them."""
     with grpc_collector() as collector:
@@ -263,6 +313,13 @@ async def test_export_over_grpc(provider: ScriptedProvider, virtual_clock: Virtu
             await host.dispatch(call("add"))
     assert [span.name for span in collector.spans if span.kind == 2] == ["tools/call add"]
     assert collector.headers[0]["x-team"] == "blue"
+
+
+def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to type."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'plughost-tracing\[grpc\]'"):
+        make_exporter(TracingConfig(protocol="grpc"))
 
 
 async def test_resource_and_headers(traced: Any, collector: Collector) -> None:

@@ -48,6 +48,16 @@ def test_a_replacement_stays_when_what_it_replaces_leaves() -> None:
     assert names(to_new) == ["kept"]
 
 
+def test_what_a_replacement_replaced_is_back_when_that_is_undone() -> None:
+    """A changed config that is refused leaves the former instance in force."""
+    (old, to_old), (new, _) = recorder(), recorder()
+    with installed(old):
+        with installed(new):
+            pass
+        trace.get_tracer("library").start_span("kept").end()
+    assert names(to_old) == ["kept"]
+
+
 def test_a_provider_that_left_is_not_kept() -> None:
     """Nothing refers to it once a span was started without it."""
     provider, _ = recorder()

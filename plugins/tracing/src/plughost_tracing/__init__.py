@@ -26,7 +26,7 @@ from plughost import (
     hookimpl,
 )
 
-from plughost_tracing._attributes import CANCELLED, at_begin, at_end, error_type, name_of
+from plughost_tracing._attributes import CANCELLED, LONGEST, at_begin, at_end, error_type, name_of
 from plughost_tracing._config import TracingConfig
 from plughost_tracing._export import Watched, make_exporter, make_processor
 from plughost_tracing._process import IN_CALL, installed
@@ -54,7 +54,7 @@ class TracingPlugin(MCPPlugin[TracingConfig]):
         self._uris = config.resource_uris
         name = config.service_name or host.settings.name
         resource = Resource.create({"service.name": name, "service.version": host.version, **config.attributes})
-        self.exports = Watched(make_exporter(config))
+        self.exports = Watched(make_exporter(config), messages=config.messages)
         self._processor = make_processor(config, self.exports)
         self.spans = Spans(resource, self._processor, sample=config.sample, follow=config.follow, errors=config.errors)
         self._installed = ExitStack()
@@ -177,7 +177,7 @@ class TracingPlugin(MCPPlugin[TracingConfig]):
             error = raised
             raise
         finally:
-            found = {"plughost.provider": call.provider, "mcp.method.name": call.method}
+            found = {"plughost.provider": call.provider, "mcp.method.name": call.method[:LONGEST]}
             if (kind := error_type(result, error)) is not None:
                 found["error.type"] = kind
             self.spans.inside(span, f"provider {call.provider}", found, begin=begin, now=self._nanoseconds())

@@ -38,6 +38,8 @@ class TracingConfig(PluginConfig):
     """A layer of the pipeline that takes this long by itself gets a span, in traces that are sampled."""
     resource_uris: bool = False
     """Put the URI of a resource on its spans; it may name persons or hold secrets."""
+    messages: bool = False
+    """Export what errors say, in spans of libraries and servers in process; it may hold arguments and secrets."""
     service_name: str = Field(default="", max_length=255)
     """`service.name` of the spans; the host's name if empty."""
     attributes: dict[str, str] = Field(default_factory=dict)

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from opentelemetry import metrics
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
+from opentelemetry.trace import Status
 
 from plughost_tracing._config import TracingConfig
 
@@ -15,18 +16,21 @@ _spans = metrics.get_meter("plughost.tracing").create_counter(
     "plughost.tracing.spans", unit="{span}", description="Spans that were exported, or lost because it failed."
 )
 
+_SAID = frozenset({"exception.message", "exception.stacktrace"})
+
 
 class Watched(SpanExporter):
-    """An exporter that counts, and says how the last export went."""
+    """An exporter that counts, and says how the last export went. What errors say stays here, unless `messages`."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
+    def __init__(self, exporter: SpanExporter, *, messages: bool = False) -> None:
         self._exporter = exporter
+        self._messages = messages
         self.exported = 0
         self.lost = 0
         self.failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
+        result = self._exporter.export(spans if self._messages else [without_messages(span) for span in spans])
         self.failing = result is not SpanExportResult.SUCCESS
         if self.failing:
             self.lost += len(spans)
@@ -42,6 +46,34 @@ class Watched(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
+def without_messages(span: ReadableSpan) -> ReadableSpan:
+    """The span without what errors say: libraries record exceptions, whose messages hold arguments (G6)."""
+    if not span.events and span.status.description is None:
+        return span
+    events = [
+        Event(
+            event.name,
+            {key: value for key, value in (event.attributes or {}).items() if key not in _SAID},
+            event.timestamp,
+        )
+        for event in span.events
+    ]
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=span.attributes,
+        events=events,
+        links=span.links,
+        kind=span.kind,
+        status=Status(span.status.status_code),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
 def make_exporter(config: TracingConfig) -> SpanExporter:
     """What `protocol` names.
 
@@ -52,10 +84,13 @@ def make_exporter(config: TracingConfig) -> SpanExporter:
     if config.protocol == "console":
         return ConsoleSpanExporter(out=sys.stderr)
     if config.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415 - an extra
-            OTLPSpanExporter as OverGRPC,
-        )
-
+        try:
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415 - an extra
+                OTLPSpanExporter as OverGRPC,
+            )
+        except ModuleNotFoundError as error:
+            problem = "protocol = \"grpc\" needs an extra: pip install 'plughost-tracing[grpc]'"
+            raise ModuleNotFoundError(problem, name=error.name) from error
         lower = {name.lower(): value for name, value in headers.items()}
         return OverGRPC(endpoint=config.url, headers=lower, timeout=config.timeout)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - brings an HTTP client

@@ -29,10 +29,14 @@ _NOBODY = NoOpTracer()
 
 
 class Switch(TracerProvider):
-    """Hands on to the provider in force."""
+    """Hands on to the provider in force: of those installed, the newest."""
 
     def __init__(self) -> None:
-        self.current: TracerProvider | None = None
+        self.installed: list[TracerProvider] = []
+
+    @property
+    def current(self) -> TracerProvider | None:
+        return self.installed[-1] if self.installed else None
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
         return SwitchedTracer(self, args, kwargs)
@@ -94,9 +98,8 @@ def installed(provider: TracerProvider) -> Iterator[None]:
         trace.set_tracer_provider(_SWITCH)
     elif trace.get_tracer_provider() is not _SWITCH:
         logger.warning("this application has a tracer provider of its own; the spans of libraries go there")
-    _SWITCH.current = provider
+    _SWITCH.installed.append(provider)
     try:
         yield
-    finally:
-        if _SWITCH.current is provider:  # a replacement is there before what it replaces leaves
-            _SWITCH.current = None
+    finally:  # not always the newest: a replacement is there before what it replaces leaves, and may be refused
+        _SWITCH.installed.remove(provider)

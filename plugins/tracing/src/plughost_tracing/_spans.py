@@ -68,7 +68,10 @@ class Spans:
         )
         """What libraries in this process make their spans with: inside a call they follow its decision."""
         own = TracerProvider(
-            sampler=ALWAYS_ON, resource=resource, id_generator=_GivenIds(), shutdown_on_exit=False
+            sampler=ALWAYS_ON,
+            resource=resource,
+            id_generator=_GivenIds(),
+            shutdown_on_exit=False,
         )  # sampled or not is decided before
         for provider in (self.libraries, own):
             provider.add_span_processor(processor)
