@@ -161,6 +161,13 @@ def test_a_match_on_names_cannot_filter_a_list() -> None:
         layer("x", match=Match(tool="a"), methods=["tools/list", "tools/call"])
 
 
+@pytest.mark.parametrize("phase", [Phase.REUSE, Phase.PROTECT])
+def test_further_in_a_match_on_names_leaves_lists_out(phase: Phase) -> None:
+    """Nothing there is for filtering: a cache for the tools of one provider leaves the lists to others."""
+    found = layer("x", phase, match=Match(provider="a"), methods=["tools/list", "tools/call"])
+    assert not found.concerns(host_call("tools/list"))
+
+
 def test_notifications_reach_observe_only() -> None:
     with pytest.raises(PluginError, match="'notifications/cancelled' in GUARD; only OBSERVE sees it"):
         layer("x", methods=["notifications/cancelled"])

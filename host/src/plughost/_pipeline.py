@@ -101,7 +101,7 @@ def layers_of(
         for name in sorted(item.methods or ()):
             if name.startswith("notifications/") and item.phase is not Phase.OBSERVE:
                 raise PluginError(plugin.name, f"names {name!r} in {item.phase.name}; only OBSERVE sees it")
-            if name.endswith("/list") and match is not None and match.names:
+            if item.phase is Phase.GUARD and name.endswith("/list") and match is not None and match.names:
                 remedy = "Match by tenant or principal, or take the match out"
                 problem = f"filters {name!r}, which belongs to no single provider or target that its match could name"
                 raise PluginError(plugin.name, problem, remedy=remedy)

@@ -392,6 +392,22 @@ async def test_a_caller_changes_its_own_copy_alone(virtual_clock: VirtualClock) 
         assert said(await host.dispatch(search())) == "clean"
 
 
+async def test_two_caches_for_two_providers(virtual_clock: VirtualClock) -> None:
+    """An instance may be for some targets only; the lists are those of an instance that is for all."""
+    notes, other = provider(), ScriptedProvider("other", tools=["find"])
+    table = {"plugin": "cache", "tools": {"*": "30s"}}
+    plugins = {name: {**table, "match": {"provider": name}} for name in ("notes", "other")}
+    config = {"host": {"control": False}, "plugins": plugins}
+    async with make_host(providers=[notes, other], clock=virtual_clock, config=config) as host:
+        for _ in range(2):
+            await host.dispatch(search())
+            await host.dispatch(search(name="find"))
+            await host.dispatch(make_call("tools/list"))
+        shown = [(await host.run_operation(name, "show"))["hits_l1"] for name in plugins]
+    assert shown == [1, 1]
+    assert (len(notes.calls), len(other.calls)) == (1, 1)
+
+
 # -- stampedes --------------------------------------------------------------------------------------------------------
 
 
