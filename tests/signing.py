@@ -51,6 +51,13 @@ class Signer:
         own = {"kid": self.kid} if self.kid is not None else {}
         return {**public, **own, "alg": self.algorithm, "use": "sig"}
 
+    @property
+    def private_jwk(self) -> dict[str, Any]:
+        """The whole key, for a server that signs with it."""
+        whole = dict(get_default_algorithms()[self.algorithm].to_jwk(self.private, as_dict=True))
+        whole.pop("key_ops", None)
+        return {**whole, **self.jwk}
+
     def claims(self, now: float, **changes: Any) -> dict[str, Any]:
         """Claims of an access token (RFC 9068); a change to `None` leaves one out."""
         right = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -79,7 +81,9 @@ class Fetcher:
         import httpx2  # noqa: PLC0415 - for keys and introspection only
 
         if self._client is None:  # no proxy of the environment: the addresses that are checked are those dialled
-            self._client = httpx2.AsyncClient(timeout=self._timeout, follow_redirects=False, trust_env=False)
+            self._client = httpx2.AsyncClient(
+                verify=_trusted_roots(), timeout=self._timeout, follow_redirects=False, trust_env=False
+            )
         where = f"{method} {url}"
         try:
             with anyio.fail_after(self._timeout):
@@ -113,6 +117,14 @@ class Fetcher:
         address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
         target = urlunsplit(("https", f"{address}:{port}", parts.path, parts.query, ""))
         return target, {**headers, "host": parts.netloc}, {"sni_hostname": parts.hostname}
+
+
+@cache
+def _trusted_roots() -> ssl.SSLContext:
+    """Read once: it takes longer than all the rest."""
+    import httpx2  # noqa: PLC0415 - see above
+
+    return httpx2.create_ssl_context()
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
