@@ -187,6 +187,20 @@ async def test_http_middleware_stands_around_endpoint_and_routes() -> None:
     assert (endpoint.status, route.body, unknown.status) == (200, b"b", 404)
 
 
+async def test_http_middleware_may_ask_for_its_place() -> None:
+    """One that rewrites the path goes around one that authenticates, whatever the order of the plugins."""
+
+    class Ordered(MCPPlugin):
+        @hookimpl
+        def plughost_http_middleware(self) -> list[Middleware]:
+            places = {"inner": 1, "middle": 0, "outer": -1}
+            return [Middleware(type("Ordered", (Tagging,), {"http_order": n}), tag=tag) for tag, n in places.items()]
+
+    async with host_of(StubProvider("p", ["t"]), plugins=[Ordered(name="x"), Web(name="a")]) as host:
+        reply = await post(host.app, CALL)
+    assert reply.headers["x-tags"] == "inneramiddleouter"
+
+
 # -- sessions of earlier revisions -------------------------------------------------------------------------------------
 
 

@@ -65,6 +65,7 @@ class HTTPStack:
             await (endpoint if _own_path(scope) == path else router)(scope, receive, send)
 
         self.app: ASGIApp = route
+        middleware.sort(key=lambda layer: getattr(layer.cls, "http_order", 0))
         for layer in reversed(middleware):
             self.app = layer.cls(self.app, *layer.args, **layer.kwargs)
 

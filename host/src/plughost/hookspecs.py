@@ -76,7 +76,11 @@ def plughost_http_routes() -> Iterable[BaseRoute]:  # type: ignore[empty-body]
 
 @hookspec
 def plughost_http_middleware() -> Iterable[HTTPMiddleware]:  # type: ignore[empty-body]
-    """ASGI middleware around every HTTP request, the MCP endpoint included. Called once per generation."""
+    """ASGI middleware around every HTTP request, the MCP endpoint included. Called once per generation.
+
+    A class with an attribute `http_order` above 0 stands further in than those that say nothing, one below 0 further
+    out: what rewrites the path goes around what authenticates, and what asks who it is goes within.
+    """
 
 
 @hookspec
