@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from plughost import MCPPlugin, PluginConfig
+from plughost_bus._config import BusConfig, WebhookConfig
+from plughost_bus._plugin import BusPlugin
 
-__all__ = ["BusPlugin"]
-
-
-class BusPlugin(MCPPlugin[PluginConfig]):
-    """A bus for Plughost: changes and events across replicas over Redis, and out to webhooks."""
+__all__ = ["BusConfig", "BusPlugin", "WebhookConfig"]
