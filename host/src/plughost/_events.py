@@ -31,6 +31,7 @@ class EventType(StrEnum):
     FAIL_OPEN = "guard.fail_open"  #: a guard failed and, as its `fail_mode` says, let the call pass
     WOULD_REFUSE = "guard.would_refuse"  #: a guard in `mode = "observe"` would have refused the call
     REFUSED = "call.refused"  #: a guard refused a call
+    SCHEMA_REFUSED = "schema.refused"  #: a tool's schema cannot be used, so its calls are refused
     BREAKER_OPENED = "breaker.opened"  #: a circuit breaker refuses calls from now on
     BREAKER_HALF_OPENED = "breaker.half_opened"  #: a circuit breaker lets probes through
     BREAKER_RECOVERING = "breaker.recovering"  #: a circuit breaker lets more and more calls through at a time
