@@ -106,6 +106,7 @@ async def test_a_call_is_measured_by_the_conventions(start: Start, provider: Scr
         (MCPError(-32603, "broken"), ("-32603", Outcome.FAILURE)),
         (MCPError(-32602, "bad"), ("-32602", Outcome.IGNORED)),
         (MCPError(-31234, "own"), ("_OTHER", Outcome.IGNORED)),
+        (MCPError(0, "what older SDK servers make of an exception"), ("0", Outcome.FAILURE)),
         (RuntimeError("crash"), ("-32603", Outcome.FAILURE)),
     ],
 )

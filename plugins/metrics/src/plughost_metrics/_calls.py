@@ -27,7 +27,8 @@ TOOL_ERROR = "tool_error"
 CANCELLED = "cancelled"
 NAMED = {"tools/call": (Kind.TOOLS, "gen_ai.tool.name"), "prompts/get": (Kind.PROMPTS, "gen_ai.prompt.name")}
 """Method → the list with its targets, and the attribute that they are; other targets are URIs, and no labels."""
-_SPECIFIED = {-32700, *range(-32603, -32599), *range(-32022, -32019), *range(-32003, -31999)}
+_SPECIFIED = {0, -32700, *range(-32603, -32599), *range(-32022, -32019), *range(-32003, -31999)}
+"""With 0, which older SDK servers answer for an exception."""
 CODES = frozenset({*_SPECIFIED, *map(int, ErrorCode)})
 """Error codes that have a meaning; others are an upstream's to invent."""
 EXEMPLAR_EVERY = 1.0

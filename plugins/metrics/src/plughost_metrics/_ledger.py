@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import Lock
+from uuid import uuid4
 
 logger = logging.getLogger("plughost.metrics")
 
@@ -172,16 +173,21 @@ class Ledger:
         self.lock = Lock()
         self.max_series = 1000
         self.recording = False
-        self._users = 0
+        self.users = 0
+        """How many have it open."""
+        self.era = ""
+        """Names these numbers: those from a start at zero to the next."""
         self._families: dict[str, Family] = {}
 
     def open(self) -> None:
-        self._users += 1
+        if self.users == 0:
+            self.era = uuid4().hex
+        self.users += 1
         self.recording = True
 
     def close(self) -> None:
-        self._users -= 1
-        if self._users == 0:
+        self.users -= 1
+        if self.users == 0:
             self.recording = False
             for family in self._families.values():
                 family.clear()

@@ -63,11 +63,11 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
                 self.name,
             )
         self._ledger.max_series = self.config.max_series
-        folder = os.environ.get(FOLDER)
-        self._workers = await run_sync(Workers, Path(folder)) if folder else None
         async with AsyncExitStack() as stack:
             self._ledger.open()
             stack.callback(self._ledger.close)
+            folder = os.environ.get(FOLDER)
+            self._workers = await run_sync(Workers, Path(folder), self._ledger.era) if folder else None
             self._open_metrics(host, stack)
             await self._start(stack)
             self._stack = stack.pop_all()
@@ -114,7 +114,7 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)  # the last step: it cancels whoever leaves, too
         if self._workers is not None:
-            stack.push_async_callback(self._save)
+            stack.push_async_callback(self._save_last)
             tasks.start_soon(self._every, SAVE_EVERY, self._save)
         self._push: Push | None = None
         if (otlp := self.config.otlp) is not None:
@@ -198,10 +198,17 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
 
     async def _save(self) -> None:
         if self._workers is not None:
-            try:
-                await run_sync(self._workers.write, self._ledger.now())
-            except OSError as error:
-                logger.error("the numbers of this worker cannot be shared: %s", error)
+            await self._share(self._workers.write)
+
+    async def _save_last(self) -> None:
+        if self._workers is not None and self._ledger.users == 1:  # who replaces this one goes on with the numbers
+            await self._share(self._workers.leave)
+
+    async def _share(self, write: Callable[[Sequence[Metric]], None]) -> None:
+        try:
+            await run_sync(write, self._ledger.now())
+        except OSError as error:
+            logger.error("the numbers of this worker cannot be shared: %s", error)
 
     def _connect(self, otlp: OTLPConfig) -> Push:
         headers = {name: value.get_secret_value() for name, value in otlp.headers.items()}

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from plughost_metrics._ledger import Distribution, Kind, Metric, Value, merged
 
@@ -28,11 +27,14 @@ DEAD = "dead.json"
 
 
 class Workers:
-    """This worker's view of the folder. All of it blocks, so it belongs in a thread."""
+    """This worker's view of the folder. All of it blocks, so it belongs in a thread.
 
-    def __init__(self, folder: Path) -> None:
+    `era` names its numbers: who goes on with the same ones goes on with the same file.
+    """
+
+    def __init__(self, folder: Path, era: str) -> None:
         self._folder = folder
-        self._own = folder / f"{os.getpid()}-{uuid4().hex[:8]}.json"
+        self._own = folder / f"{os.getpid()}-{era}.json"
         self._written: list[Any] | None = None
         with self._locked():
             self._bury()
@@ -43,6 +45,10 @@ class Workers:
         if content != self._written:
             _replace(self._own, content)
             self._written = content
+
+    def leave(self, metrics: Sequence[Metric]) -> None:
+        """Keep what stays true when this worker counts no more."""
+        self.write(_lasting(metrics))
 
     def merge(self, own: Sequence[Metric]) -> list[Metric]:
         """The numbers of all workers that there are and were."""
@@ -122,7 +128,12 @@ def _read(path: Path) -> list[Metric]:
     """The numbers of a worker; of one that ended, those that are still true."""
     lives = _lives(path)
     metrics = decode(json.loads(path.read_text("utf-8")))
-    return [metric for metric in metrics if lives or metric.kind in {Kind.COUNTER, Kind.HISTOGRAM}]
+    return metrics if lives else _lasting(metrics)
+
+
+def _lasting(metrics: Iterable[Metric]) -> list[Metric]:
+    """Those that are still true when their process has ended."""
+    return [metric for metric in metrics if metric.kind in {Kind.COUNTER, Kind.HISTOGRAM}]
 
 
 def _lives(path: Path) -> bool:
