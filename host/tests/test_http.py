@@ -194,7 +194,8 @@ async def test_http_middleware_may_ask_for_its_place() -> None:
         @hookimpl
         def plughost_http_middleware(self) -> list[Middleware]:
             places = {"inner": 1, "middle": 0, "outer": -1}
-            return [Middleware(type("Ordered", (Tagging,), {"http_order": n}), tag=tag) for tag, n in places.items()]
+            classes: dict[str, Any] = {tag: type(tag, (Tagging,), {"http_order": n}) for tag, n in places.items()}
+            return [Middleware(cls, tag=tag) for tag, cls in classes.items()]
 
     async with host_of(StubProvider("p", ["t"]), plugins=[Ordered(name="x"), Web(name="a")]) as host:
         reply = await post(host.app, CALL)
