@@ -44,7 +44,7 @@ def read_archive(path: Path) -> tuple[Anchor, list[Row]]:
     try:
         first, *lines = gzip.decompress(path.read_bytes()).splitlines()
         return Anchor.parse(orjson.loads(first)["anchor"]), [_row(orjson.loads(line)) for line in lines]
-    except (EOFError, OSError, KeyError, TypeError) as error:
+    except (EOFError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no archive of events, or is damaged: {error}") from error
 
 

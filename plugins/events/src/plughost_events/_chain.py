@@ -73,6 +73,9 @@ def faults(rows: Iterable[Row], begin: Anchor, end: Anchor, key: bytes) -> Itera
     position = begin.position
     previous: bytes | None = begin.hash
     for row in rows:
+        if row.position > end.position:
+            yield Fault(row.position, f"event {row.id} was put behind the end of the chain")
+            return
         who = f"event {row.id} ({row.type}, {row.stream} version {row.version})"
         if row.position != position + 1:
             missing = row.position - position - 1

@@ -15,8 +15,6 @@ from plughost_events._event import Prepared, Receipt, Row
 if TYPE_CHECKING:
     from asyncio import Future
 
-    from plughost import SecretBox
-
 FORMAT = 1
 """Of the tables; it changes when they do."""
 PAGE = 500
@@ -205,7 +203,7 @@ class Database:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def write(self, batch: Sequence[Request], box: SecretBox | None) -> list[Outcome]:
+    def write(self, batch: Sequence[Request]) -> list[Outcome]:
         """Store a batch in one transaction, and say of each request where it went, or that it conflicts.
 
         The head of the chain is the lock: who holds it numbers its events without a gap, in the order of commits.
@@ -226,13 +224,12 @@ class Database:
                 if expected not in {None, version} and any(event.id not in known for event in request.events):
                     outcomes.append(VersionConflict(stream, expected or 0, version))
                     continue
-                for id_, type_, schema, time, data in request.events:
+                for id_, type_, schema, time, sealed, data in request.events:
                     if id_ in known:
                         continue
                     position += 1
                     version += 1
-                    kept = data if box is None else box.seal(data, context=_context(stream, version))
-                    row = (position, id_, stream, version, type_, schema, time, int(box is not None), kept)
+                    row = (position, id_, stream, version, type_, schema, time, sealed, data)
                     digest = link(digest, self.key, row)
                     rows.append((*row, digest))
                     known[id_] = Receipt(id_, stream, position, version)
@@ -316,12 +313,9 @@ class Database:
 
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
-    def save_snapshot(self, plain: Sequence[Any], box: SecretBox | None) -> None:
-        """Keep name, stream, version, schema, time (µs) and data, unless a newer version is there."""
-        name, stream, version, schema, time, data = plain
-        kept = data if box is None else box.seal(data, context=_context(f"{name}\0{stream}", version))
-        row = (name, stream, version, schema, time, int(box is not None), kept)
-        self.ask("save snapshot", *row, self._snapshot_hash(row))
+    def save_snapshot(self, row: Sequence[Any]) -> None:
+        """Keep a row, less its hash, unless a newer version is there."""
+        self.ask("save snapshot", *row, self.snapshot_hash(row))
 
     def snapshot(self, name: str, stream: str) -> SnapshotRow | None:
         row = self.ask("snapshot", name, stream).fetchone()
@@ -336,45 +330,7 @@ class Database:
         cursor = self.ask("drop snapshots", name) if stream is None else self.ask("drop snapshot", name, stream)
         return int(cursor.rowcount)
 
-    def _snapshot_hash(self, row: Sequence[Any]) -> bytes:
+    def snapshot_hash(self, row: Sequence[Any]) -> bytes:
+        """The hash of a snapshot, given all its columns but the hash."""
         name, stream, version, schema, time, sealed, data = row
         return link(GENESIS, self.key, (0, name, stream, version, "", schema, time, sealed, bytes(data)))
-
-    def opened_snapshot(self, row: SnapshotRow, box: SecretBox | None) -> bytes:
-        """The state in a snapshot.
-
-        Raises:
-            ValueError: It is not what was stored, or is sealed and cannot be opened.
-        """
-        if self._snapshot_hash(row[:-1]) != bytes(row.hash):
-            raise ValueError("it is damaged: its hash does not fit")
-        return opened(row.data, row.sealed, box, _context(f"{row.name}\0{row.stream}", row.version))
-
-
-def _context(stream: str, version: int) -> bytes:
-    return f"{stream}\0{version}".encode()
-
-
-def opened(data: bytes, sealed: int, box: SecretBox | None, context: bytes) -> bytes:
-    """The plain bytes.
-
-    Raises:
-        ValueError: They are sealed, and there is no key for them.
-    """
-    if not sealed:
-        return bytes(data)
-    if box is None:
-        raise ValueError("it is sealed; enable the encryption plugin with the key that sealed it")
-    try:
-        return box.unseal(bytes(data), context=context)
-    except Exception as error:
-        raise ValueError(f"it is sealed, and cannot be opened: {type(error).__name__}") from error
-
-
-def opened_event(row: Row, box: SecretBox | None) -> bytes:
-    """The data of an event.
-
-    Raises:
-        ValueError: It is sealed, and there is no key for it.
-    """
-    return opened(row.data, row.sealed, box, _context(row.stream, row.version))

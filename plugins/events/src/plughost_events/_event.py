@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
+from plughost import SecretBox
 
 LONGEST_NAME = 512
 """Characters of a stream's name, of an event's type, and of its id."""
@@ -22,7 +23,8 @@ class NewEvent:
     """An event to append. `data` is a JSON object; `schema` counts the revisions of its shape.
 
     `id` makes appending idempotent: an event whose id is stored already is not stored again. Without one, the event
-    gets a new id. `time` is in seconds since the epoch, by default now.
+    gets a new id. `time` is in seconds since the epoch, by default now. `tenant` is whose data it is: where data is
+    sealed, it is sealed with that tenant's keys.
     """
 
     type: str
@@ -31,6 +33,7 @@ class NewEvent:
     schema: int = 1
     id: str | None = None
     time: float | None = None
+    tenant: str | None = None
 
 
 class Receipt(NamedTuple):
@@ -76,27 +79,36 @@ class Row(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """An event on its way to the table."""
+    """An event on its way to the table, with all columns that are known before its turn comes."""
 
     id: str
     type: str
     schema: int
     time: int
+    sealed: int
     data: bytes
 
 
-def prepared(event: NewEvent, now: float) -> Prepared:
-    """The event as bytes, so that nothing the caller does to its data later is stored.
+def prepared(stream: str, event: NewEvent, now: float, box: SecretBox | None = None) -> Prepared:
+    """The event as bytes, so that nothing the caller does to its data later is stored; sealed, if there is a box.
 
     Raises:
         ValueError: It cannot be stored, and why.
+        SealError: Its tenant's key is gone.
     """
     data = encoded(event.data)
     if len(data) > LARGEST:
         raise ValueError(f"an event of type {event.type!r} has {len(data)} bytes of data; {LARGEST} are the most")
     id_ = new_id(now) if event.id is None else checked("id", event.id)
     time = now if event.time is None else event.time
-    return Prepared(id_, checked("type", event.type), event.schema, int(time * 1e6), data)
+    if box is not None:
+        data = box.seal(data, context=seal_context(stream, id_), tenant=event.tenant)
+    return Prepared(id_, checked("type", event.type), event.schema, int(time * 1e6), int(box is not None), data)
+
+
+def seal_context(*names: str) -> bytes:
+    """What a seal is bound to, so that sealed data put elsewhere cannot be opened."""
+    return "\0".join(names).encode()
 
 
 def checked(what: str, name: str) -> str:

@@ -31,7 +31,7 @@ from pydantic import Field
 from plughost_events import _gauge
 from plughost_events._config import EventsConfig
 from plughost_events._errors import StoreError, StoreUnavailable
-from plughost_events._event import NewEvent, Prepared, prepared
+from plughost_events._event import NewEvent, Prepared
 from plughost_events._export import as_json
 from plughost_events._record import STREAM_OF, describe, name_of_stream
 from plughost_events._store import DatabaseStore, EventStore
@@ -43,7 +43,7 @@ logger = logging.getLogger("plughost.events")
 
 HANDSHAKE = frozenset({"initialize", "server/discover", "ping"})
 """Methods that are never refused: they change nothing, and clients give up where they fail."""
-FIXED = ("url", "chain_key", "queue", "gather", "timeout", "poll")
+FIXED = ("url", "chain_key", "durability", "queue", "gather", "timeout", "poll")
 """Keys that need a new store."""
 PRUNE_EVERY = 3600.0
 """Seconds from one look for events that are too old to the next."""
@@ -89,7 +89,7 @@ class EventsPlugin(MCPPlugin[EventsConfig]):
             lambda: host.get(SecretBox, None),  # type: ignore[type-abstract]  # shared under its protocol
             self,
             limit=config.queue,
-            gather=config.gather,
+            gather=0.0 if config.durability == "sync" else config.gather,
             patience=config.timeout,
             poll=config.poll,
         )
@@ -120,6 +120,8 @@ class EventsPlugin(MCPPlugin[EventsConfig]):
         self._ignored = frozenset(config.ignore)
         self._closed = config.closed
         self._sync = config.durability == "sync"
+        self._host_events = config.host_events
+        self._timeout = config.timeout
         self._stream_of = STREAM_OF[config.aggregate]
         self._named = {"arguments": config.arguments, "results": config.results}
 
@@ -163,7 +165,7 @@ class EventsPlugin(MCPPlugin[EventsConfig]):
                 return True
             if not writer.reason:  # the database is slower than the calls
                 with suppress(TimeoutError, StoreUnavailable):
-                    async with asyncio.timeout(self.config.timeout):
+                    async with asyncio.timeout(self._timeout):
                         await writer.reserved(1)
                     return True
             if self._closed and call.method not in HANDSHAKE:
@@ -183,7 +185,8 @@ class EventsPlugin(MCPPlugin[EventsConfig]):
             seconds = self._clock.monotonic() - begin
             type_, data = describe(call, result, error, seconds, **self._named)
             stream = name_of_stream(self._stream_of(call, self._host.generation.catalog.lists))
-            return stream, prepared(NewEvent(type_, data), self._clock.time())
+            new = NewEvent(type_, data, tenant=call.principal.tenant if call.principal else None)
+            return stream, self.store.prepared(stream, new)
         except Exception:
             self.store.writer.release()
             if self._closed and error is None:
@@ -234,18 +237,18 @@ class EventsPlugin(MCPPlugin[EventsConfig]):
     @hookimpl
     def plughost_event(self, event: HostEvent) -> None:
         own = event.subject == self.name and event.type == EventType.FAIL_OPEN  # one for each event that is lost
-        if own or not self.config.host_events:
+        if own or not self._host_events:
             return
         if not self.store.writer.reserve():
             self._lose(1)
             return
         try:
             new = NewEvent(str(event.type), {"subject": event.subject, "details": dict(event.details)})
-            ready = prepared(new, self._clock.time())
+            stream = name_of_stream(f"host:{self._host.settings.name}")
+            self.store.writer.post(stream, self.store.prepared(stream, new))
         except BaseException:
             self.store.writer.release()
             raise
-        self.store.writer.post(name_of_stream(f"host:{self._host.settings.name}"), ready)
 
     @hookimpl
     def plughost_health_checks(self) -> Iterable[HealthCheck]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,9 @@ from plughost import Clock, SecretBox
 
 from plughost_events._archive import write_archive
 from plughost_events._chain import Anchor, Fault
-from plughost_events._database import PAGE, Database, SnapshotRow, opened_event
+from plughost_events._database import PAGE, Database, SnapshotRow
 from plughost_events._errors import StoreUnavailable
-from plughost_events._event import Event, NewEvent, Receipt, Row, checked, encoded, prepared
+from plughost_events._event import Event, NewEvent, Prepared, Receipt, Row, checked, encoded, prepared, seal_context
 from plughost_events._upcast import Upcasters
 from plughost_events._worker import Worker
 from plughost_events._writer import Listener, Writer
@@ -44,6 +44,8 @@ class Snapshot:
     schema: int
     time: float
     state: Mapping[str, Any]
+    tenant: str | None = None
+    """Whose data it is; of a snapshot that was loaded, `None`."""
 
 
 @runtime_checkable
@@ -91,7 +93,7 @@ class EventStore(Protocol):
         """A stream's events behind one version, up to another or to the end."""
         ...
 
-    def subscribe(self, *, after: int = 0) -> AsyncIterator[Event]:
+    def subscribe(self, *, after: int = 0) -> AsyncGenerator[Event, None]:
         """All events behind a position, and those to come, each once, in order. Never ends by itself."""
         ...
 
@@ -145,7 +147,7 @@ class DatabaseStore:
         self._writing = Worker(writing, "plughost-events-writer")
         self._reading = Worker(reading, "plughost-events-reader") if reading is not None else self._writing
         self._news: set[asyncio.Event] = set()
-        self.writer = Writer(self._writing, clock, box, self, limit=limit, gather=gather, patience=patience)
+        self.writer = Writer(self._writing, clock, self, limit=limit, gather=gather, patience=patience)
 
     async def start(self) -> None:
         """Open the database. One that is away does not fail the start: it is looked for.
@@ -187,15 +189,21 @@ class DatabaseStore:
     async def append(
         self, stream: str, events: Sequence[NewEvent], *, expected_version: int | None = None
     ) -> Sequence[Receipt]:
-        now = self._clock.time()
-        ready = [prepared(event, now) for event in events]
+        ready = [self.prepared(checked("stream", stream), event) for event in events]
         if not ready:
             return ()
-        checked("stream", stream)
         if self.writer.reason:
             raise StoreUnavailable(self.writer.reason)
         await self.writer.reserved(len(ready))
         return await self.writer.stored(self.writer.submit(stream, ready, expected_version))
+
+    def prepared(self, stream: str, event: NewEvent) -> Prepared:
+        """The event as it will be stored.
+
+        Raises:
+            ValueError: It cannot be.
+        """
+        return prepared(stream, event, self._clock.time(), self._box())
 
     async def prune(self, before: float, archive: Path | None) -> int:
         """Delete events older than a time, at the old end; into files first, if there is a folder for them.
@@ -242,7 +250,7 @@ class DatabaseStore:
                 yield event
             after = rows[-1].version
 
-    async def subscribe(self, *, after: int = 0) -> AsyncIterator[Event]:
+    async def subscribe(self, *, after: int = 0) -> AsyncGenerator[Event, None]:
         news = asyncio.Event()
         self._news.add(news)
         try:
@@ -267,9 +275,12 @@ class DatabaseStore:
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
-        name, data = checked("name", snapshot.name), encoded(snapshot.state)
-        plain = (name, snapshot.stream, snapshot.version, snapshot.schema, int(snapshot.time * 1e6), data)
-        await self._writing.run(Database.save_snapshot, plain, self._box())
+        name, stream, version = checked("name", snapshot.name), snapshot.stream, snapshot.version
+        data, box = encoded(snapshot.state), self._box()
+        if box is not None:
+            data = box.seal(data, context=seal_context(name, stream, str(version)), tenant=snapshot.tenant)
+        row = (name, stream, version, snapshot.schema, int(snapshot.time * 1e6), int(box is not None), data)
+        await self._writing.run(Database.save_snapshot, row)
 
     async def load_snapshot(self, name: str, stream: str) -> Snapshot | None:
         row = await self._reading.run(Database.snapshot, name, stream)
@@ -289,7 +300,7 @@ class DatabaseStore:
 def as_event(row: Row, box: SecretBox | None, upcasters: Upcasters) -> Event:
     """An event as it is read; without its data if nobody can open it."""
     try:
-        data = orjson.loads(opened_event(row, box))
+        data = orjson.loads(_opened(row.data, row.sealed, box, seal_context(row.stream, row.id)))
     except ValueError:
         schema, data = row.schema, None
     else:
@@ -300,8 +311,26 @@ def as_event(row: Row, box: SecretBox | None, upcasters: Upcasters) -> Event:
 
 
 def _snapshot(database: Database, row: SnapshotRow, box: SecretBox | None) -> Snapshot:
-    state = orjson.loads(database.opened_snapshot(row, box))
+    if database.snapshot_hash(row[:-1]) != bytes(row.hash):
+        raise ValueError("it is damaged: its hash does not fit")
+    state = orjson.loads(_opened(row.data, row.sealed, box, seal_context(row.name, row.stream, str(row.version))))
     return Snapshot(row.name, row.stream, row.version, row.schema, row.time / 1e6, state)
+
+
+def _opened(data: bytes, sealed: int, box: SecretBox | None, context: bytes) -> bytes:
+    """The plain bytes.
+
+    Raises:
+        ValueError: They are sealed, and there is no key for them.
+    """
+    if not sealed:
+        return bytes(data)
+    if box is None:
+        raise ValueError("it is sealed; enable the encryption plugin with the key that sealed it")
+    try:
+        return box.unseal(bytes(data), context=context)
+    except Exception as error:
+        raise ValueError(f"it is sealed, and cannot be opened: {type(error).__name__}") from error
 
 
 def _prune(database: Database, before: int, archive: Path | None) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from plughost import Clock, SecretBox
+from plughost import Clock
 
 from plughost_events._database import Database, Outcome, Request
 from plughost_events._errors import StoreFormatError, StoreUnavailable, VersionConflict
@@ -50,7 +50,6 @@ class Writer:
         self,
         worker: Worker[Database],
         clock: Clock,
-        box: Callable[[], SecretBox | None],
         listener: Listener,
         *,
         limit: int,
@@ -64,7 +63,6 @@ class Writer:
         """Places taken: by events that wait or are being written, and by those that are to come."""
         self._worker = worker
         self._clock = clock
-        self._box = box
         self._listener = listener
         self._gather = gather
         self._patience = patience
@@ -96,7 +94,8 @@ class Writer:
         assert task is not None
         self._task = None
         self._news.set()
-        await asyncio.wait({task}, timeout=limit)
+        if self._waiting:
+            await asyncio.wait({task}, timeout=limit)
         task.cancel()
         if self._timer is not None:
             self._timer.cancel()
@@ -147,7 +146,7 @@ class Writer:
     def post(self, stream: str, event: Prepared) -> None:
         """Have an event written soon. Its place is reserved."""
         self._put(Request(stream, (event,)))
-        if self._waiting >= BATCH:
+        if self._waiting >= BATCH or not self._gather:
             self._news.set()
         elif self._timer is None:
             self._timer = self._loop.call_later(self._gather, self._news.set)
@@ -231,7 +230,7 @@ class Writer:
             self._listener.written(count)
 
     async def _attempt(self, batch: list[Request]) -> list[Outcome]:
-        work = asyncio.ensure_future(self._worker.run(Database.write, batch, self._box()))
+        work = asyncio.ensure_future(self._worker.run(Database.write, batch))
         _, late = await asyncio.wait({work}, timeout=self._patience)
         if late:
             self._failed(f"no answer within {self._patience:g} s")
