@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 from opentelemetry.metrics import _internal
@@ -10,7 +11,9 @@ from opentelemetry.util._once import Once
 from plughost_metrics import _instruments
 from plughost_metrics._ledger import Ledger
 
-import_module("requests")  # gives loggers their handlers, once: no leak of the test that pushes first
+for client in ("requests", "urllib3"):  # one of them pushes
+    if find_spec(client) is not None:
+        import_module(client)  # gives loggers their handlers, once: no leak of the test that pushes first
 
 
 @pytest.fixture(autouse=True)
