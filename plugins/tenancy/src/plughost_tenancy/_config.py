@@ -27,7 +27,7 @@ class TenantConfig(Documented):
     """A `[plugins.tenancy.tenants.NAME]` table."""
 
     providers: Globs | None = None
-    """Globs of the providers that this tenant sees; those of all tenants, if absent."""
+    """Globs of the providers that this tenant sees; if absent, what tenants without a list see."""
 
 
 class TenancyConfig(GuardConfig):
@@ -41,8 +41,8 @@ class TenancyConfig(GuardConfig):
     """Networks of the proxies that have checked what header or path name."""
     memberships: str | None = Field(default=None, min_length=1)
     """A claim with a list of tenants among which its owner chooses, by header or path."""
-    providers: Globs = ("*",)
-    """Globs of the providers that every tenant sees who has no list of its own."""
+    providers: Globs | None = None
+    """Globs of the providers that tenants without a list see; if absent, none once a tenant has a list, or else all."""
     tenants: dict[str, TenantConfig] = Field(default_factory=dict)
     """The tenants; others are refused. Without any, every tenant is let in."""
 

@@ -136,8 +136,8 @@ class Views:
     """What each tenant sees."""
 
     def __init__(self, config: TenancyConfig) -> None:
-        self._default = View(config.providers)
         self._own = {name: View(it.providers) for name, it in config.tenants.items() if it.providers is not None}
+        self._default = View(config.providers if config.providers is not None else () if self._own else ("*",))
         self.limited = not all(view.everything for view in (self._default, *self._own.values()))
         """Whether there is anything that somebody does not see."""
 
