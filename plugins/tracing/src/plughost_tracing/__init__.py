@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Iterable
 from contextlib import ExitStack
 from contextvars import ContextVar
-from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -26,7 +25,7 @@ from plughost import (
     hookimpl,
 )
 
-from plughost_tracing._attributes import CANCELLED, LONGEST, at_begin, at_end, error_type, name_of
+from plughost_tracing._attributes import CANCELLED, LONGEST, attributes_of, error_type, name_of
 from plughost_tracing._config import TracingConfig
 from plughost_tracing._export import Watched, make_exporter, make_processor
 from plughost_tracing._process import IN_CALL, installed
@@ -140,24 +139,25 @@ class TracingPlugin(MCPPlugin[TracingConfig]):
             IN_CALL.reset(marks[0])
             _RECORDED.reset(marks[1])
             detach(token)
-            if span.is_recording() or self.spans.errors:
-                self._end(call, begun, result, error)
+            failed = error_type(result, error) not in {None, CANCELLED}
+            if span.is_recording() or (failed and self.spans.errors):
+                self._end(call, begun, result, error, failed=failed)
 
     def _begin(self, call: Call) -> Begun:
         parent = parent_in(call.meta) or (parent_in_headers(call.request.scope["headers"]) if call.request else None)
         now = self._nanoseconds()
-        return Begun(self.spans.begin(call.method, parent, partial(at_begin, call), now), parent, now)
+        return Begun(self.spans.begin(call.method, parent, now), parent, now)
 
-    def _end(self, call: Call, begun: Begun, result: Result | None, error: BaseException | None) -> None:
-        failed = error_type(result, error) not in {None, CANCELLED}
+    def _end(
+        self, call: Call, begun: Begun, result: Result | None, error: BaseException | None, *, failed: bool
+    ) -> None:
         try:
             listed = self._host.generation.catalog.lists(call.target)
-            found = at_end(call, result, error, listed=listed, uris=self._uris)
+            found = attributes_of(call, result, error, listed=listed, uris=self._uris)
             name = name_of(call, listed=listed)
             if begun.span.is_recording():
                 self.spans.end(begun.span, name, found, failed=failed, now=self._nanoseconds())
-            elif failed:
-                found = {**at_begin(call), **found}
+            else:
                 self.spans.make_up(begun, name, found, now=self._nanoseconds())
         except Exception:
             logger.warning("%s: a span is lost", self.name, exc_info=True)

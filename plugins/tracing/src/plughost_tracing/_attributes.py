@@ -26,8 +26,10 @@ def name_of(call: Call, *, listed: bool) -> str:
     return f"{call.method} {call.target}" if call.method in _KIND and listed else call.method
 
 
-def at_begin(call: Call) -> dict[str, Any]:
-    """What is known when the call comes in."""
+def attributes_of(
+    call: Call, result: Result | None, error: BaseException | None, *, listed: bool, uris: bool
+) -> dict[str, Any]:
+    """What a span says of a call that is over; `listed` says whether the catalog has the target."""
     found: dict[str, Any] = {
         "mcp.method.name": call.method[:LONGEST],
         "mcp.protocol.version": call.protocol_version or "",
@@ -36,14 +38,6 @@ def at_begin(call: Call) -> dict[str, Any]:
     }
     if call.connection.session_id:
         found["mcp.session.id"] = call.connection.session_id
-    return found
-
-
-def at_end(
-    call: Call, result: Result | None, error: BaseException | None, *, listed: bool, uris: bool
-) -> dict[str, Any]:
-    """What is known when it is over; `listed` says whether the catalog has the target."""
-    found: dict[str, Any] = {}
     if call.provider is not None:
         found["plughost.provider"] = call.provider
         if call.method in _KIND and listed:

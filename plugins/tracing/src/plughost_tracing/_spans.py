@@ -6,7 +6,7 @@ afterwards, with the ids that were sent on to upstreams, and exported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -77,12 +77,10 @@ class Spans:
             provider.add_span_processor(processor)
         self._tracer = own.get_tracer("plughost")
 
-    def begin(self, name: str, parent: SpanContext | None, attributes: Callable[[], Attributes], now: int) -> Span:
-        """The server span of a call; one that records nothing, and asks for no attributes, if it is not sampled."""
+    def begin(self, name: str, parent: SpanContext | None, now: int) -> Span:
+        """The server span of a call; one that records nothing if its trace is not sampled."""
         if is_sampled(parent, self.sample, follow=self.follow):
-            return self._tracer.start_span(
-                name, _under(parent), kind=SpanKind.SERVER, attributes=attributes(), start_time=now
-            )
+            return self._tracer.start_span(name, _under(parent), kind=SpanKind.SERVER, start_time=now)
         return NonRecordingSpan(child_of(parent, sampled=False))
 
     def end(self, span: Span, name: str, attributes: Attributes, *, failed: bool, now: int) -> None:
