@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,7 +36,7 @@ class TestDedup(PluginContract):
         assert isinstance(plugin, DedupPlugin)
         url = StoreURL("redis://127.0.0.1:1")
         backend = Refusing(url, name=self.name, host=plugin.host, prefix="plughost:dedup")
-        plugin.replicas = Replicas(backend, lease=1, sleep=asyncio.sleep, seal=lambda: None, on_clear=lambda: None)
+        plugin.replicas = Replicas(backend, lease=1, clock=plugin.host.clock, seal=lambda: None, on_clear=lambda: None)
         yield
         plugin.replicas = None
 

@@ -79,6 +79,18 @@ def test_credentials_that_no_plugin_read_tell_callers_apart(header: bytes) -> No
     assert sent(b"one") != sent(b"two")
 
 
+def test_a_tenants_strangers_are_apart() -> None:
+    """Who has a tenant and no name is told apart by tenant and credentials (K2)."""
+
+    def sent(tenant: str | None, cookie: bytes) -> bytes:
+        call = asked(who=Principal("", tenant=tenant))
+        call.request = Request({"type": "http", "headers": [(b"cookie", cookie)]})
+        return call_key(call)
+
+    assert len({sent("acme", b"one"), sent("acme", b"two"), sent("globex", b"one"), sent(None, b"one")}) == 4
+    assert sent("acme", b"one") == sent("acme", b"one")
+
+
 def test_the_answering_side_is_in_the_key() -> None:
     """Provider, its own name of the target, method and protocol version each make another key."""
     base = asked()

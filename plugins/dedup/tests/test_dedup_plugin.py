@@ -13,9 +13,7 @@ from mcp_types import LOG_LEVEL_META_KEY
 from plughost import (
     Call,
     CallNext,
-    EventType,
     Host,
-    HostEvent,
     Kind,
     MCPPlugin,
     Middleware,
@@ -238,18 +236,19 @@ async def test_a_changed_catalog_empties_the_window(stages: Any) -> None:
     await stage.start()
     late = stage.start(arguments={"a": 2})
     await anyio.sleep(0.5)
-    stage.plugin.plughost_event(HostEvent(EventType.CATALOG_CHANGED, "notes"))
+    stage.provider.change(Kind.TOOLS, ["add"])
     await late
     assert len(stage.plugin.window) == 0
 
 
 async def test_a_removed_tool_is_never_answered_from_the_window(stages: Any) -> None:
-    """The provider is asked, if anybody still routes there; what was kept before is not looked at."""
+    """The provider is asked, if anybody still routes there; from the first moment that it is not listed any more."""
     stage = await stages(window=3600)
     await stage.start()
     stage.provider.script("add", MCPError(-32602, "Unknown tool: add"))
     stage.provider.change(Kind.TOOLS, ["pay"])
-    await anyio.sleep(0.1)
+    while stage.host.generation.catalog.lists("add"):  # noqa: ASYNC110 - the very moment
+        await asyncio.sleep(0)
     with pytest.raises(MCPError, match="Unknown tool"):
         await stage.start()
 
@@ -324,7 +323,8 @@ async def test_a_key_outlives_a_changed_catalog(stages: Any) -> None:
     """What was promised for it holds whatever happens to other tools."""
     stage = await stages()
     await stage.start("pay", meta=with_key())
-    stage.plugin.plughost_event(HostEvent(EventType.CATALOG_CHANGED, "notes"))
+    stage.provider.change(Kind.TOOLS, ["pay"])
+    await anyio.sleep(0.1)
     await stage.start("pay", meta=with_key())
     assert stage.runs == 1
 

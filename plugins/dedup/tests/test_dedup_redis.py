@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -72,7 +73,7 @@ async def replica(redis: Redis, host: HostFactory) -> AsyncIterator[Make]:
 
     async def make(box: Box | None = None, lease: float = LEASE) -> Replicas:
         backend = RedisBackend(StoreURL(redis.url), name="dedup", host=hosting, prefix="plughost:dedup")
-        replicas = Replicas(backend, lease=lease, sleep=asyncio.sleep, seal=lambda: box, on_clear=lambda: None)
+        replicas = Replicas(backend, lease=lease, clock=hosting.clock, seal=lambda: box, on_clear=lambda: None)
         await replicas.start()
         made.append(replicas)
         return replicas
@@ -82,8 +83,10 @@ async def replica(redis: Redis, host: HostFactory) -> AsyncIterator[Make]:
         await replicas.aclose()
 
 
-def start(replicas: Replicas, work: Work, arguments: bytes = ARGUMENTS, keep: float = 0) -> asyncio.Task[bytes]:
-    return asyncio.ensure_future(replicas.run(KEY, arguments, work, keep=lambda: keep))
+def start(
+    replicas: Replicas, work: Work, arguments: bytes = ARGUMENTS, keep: float = 0, since: float = 0
+) -> asyncio.Task[bytes]:
+    return asyncio.ensure_future(replicas.run(KEY, arguments, work, keep=lambda: keep, since=since))
 
 
 async def test_replicas_share_one_execution(replica: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +210,26 @@ async def test_what_cannot_be_sealed_is_not_shared(replica: Make) -> None:
     one, other = await replica(Locked()), await replica(Locked())
     assert await start(one, Work("one", takes=0), keep=5) == b"one"
     assert await start(other, Work("other", takes=0), keep=5) == b"other"
+
+
+async def test_what_was_kept_before_a_change_is_not_handed_out(replica: Make) -> None:
+    """Another replica kept it, and has perhaps not heard of the change yet; what comes after takes its place."""
+    one, other = await replica(), await replica()
+    await start(one, Work("old", takes=0), keep=60)
+    await asyncio.sleep(0.01)
+    change = time.time()
+    assert await start(other, Work("new", takes=0), keep=60, since=change) == b"new"
+    assert await start(one, Work("newer", takes=0), since=change) == b"new"
+
+
+async def test_what_began_before_a_change_is_not_waited_for(replica: Make) -> None:
+    """Who comes after the change runs its own, beside the one that holds the lock."""
+    one, other = await replica(), await replica()
+    old = start(one, Work("old", takes=0.5))
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(0.3):
+        assert await start(other, Work("new", takes=0), since=time.time()) == b"new"
+    assert await old == b"old"
 
 
 async def test_clearing_is_for_all_replicas(replica: Make) -> None:

@@ -83,7 +83,10 @@ def _canonical(value: Any) -> bytes:
 
 
 def _caller(call: Call) -> Any:
-    return _anonymous(call) if call.principal is None else _authenticated(call.principal)
+    who = call.principal
+    if who is None:
+        return _anonymous(call)
+    return _authenticated(who) if who.subject or who.issuer else (who.tenant, _anonymous(call))
 
 
 def _authenticated(who: Principal) -> Any:

@@ -51,8 +51,8 @@ LONGEST_KEY = 256
 """Characters of an idempotency key."""
 FOR_ONE = b"-"
 """What other replicas are told of an outcome that is not for them."""
-STALE_AFTER = frozenset({EventType.CATALOG_CHANGED, EventType.PROVIDER_DOWN, EventType.CONFIG_RELOADED})
-"""Events after which what was kept in the window may not be what a new call would get."""
+STALE_AFTER = frozenset({EventType.PROVIDER_DOWN, EventType.CONFIG_RELOADED})
+"""Events after which what was begun or kept before may not be what a new call would get."""
 
 
 class DedupConfig(PluginConfig):
@@ -104,21 +104,26 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
         config = self.config
         self.host = host
         now = self._now = host.clock.monotonic
+        self._changed_at = 0.0
+        self._routes: object = None
         self.window = Kept(now, max_entries=config.max_entries, max_bytes=config.max_bytes)
         self.idempotent = Kept(now, max_entries=config.max_entries, max_bytes=config.max_bytes)
         if not config.url.is_memory:
             self.replicas = Replicas(
                 RedisBackend(config.url, name=self.name, host=host, prefix="plughost:dedup"),
                 lease=config.lease,
-                sleep=host.clock.sleep,
+                clock=host.clock,
                 seal=lambda: host.get(SecretBox, default=None),  # type: ignore[type-abstract]  # the key is a protocol
                 on_clear=self._forget,
             )
             await self.replicas.start()
+        self._deaf = host.subscriptions.bus.subscribe(lambda _: self._outdate())
         _count.watch(self)
 
     async def unregister(self) -> None:
         _count.unwatch(self)
+        self._deaf()
+        self._routes = None
         await self.flights.aclose()
         self._forget()
         if self.replicas is not None:
@@ -165,7 +170,22 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
     @hookimpl
     def plughost_event(self, event: HostEvent) -> None:
         if event.type in STALE_AFTER:
-            self.window.clear()
+            self._outdate()
+        elif event.type == EventType.CATALOG_CHANGED:
+            self._follow()
+
+    def _outdate(self) -> None:
+        """Hand out nothing that was begun before: something that clients can see has changed."""
+        self.window.clear()
+        self._changed_at = self.host.clock.time()
+
+    def _follow(self) -> None:
+        """Notice a changed catalog, of which events tell a moment later."""
+        routes = self.host.generation.catalog.routes
+        if routes is not self._routes:
+            known, self._routes = self._routes, routes
+            if known is not None and known != routes:
+                self._outdate()
 
     # -- a call -------------------------------------------------------------------------------------------------------
 
@@ -195,6 +215,8 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
 
     async def _share(self, ask: _Ask, call: Call, call_next: CallNext, home: object) -> Result:
         key = ask.key
+        self._follow()
+        flight = key if ask.kept is self.idempotent else (key, self.window.epoch)  # nobody joins one from before
         if ask.seconds and (entry := ask.kept.get(key)) is not None:
             _compare(entry.fingerprint, ask.fingerprint)
             self.answered += 1
@@ -209,13 +231,13 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
             return self._execute(ask, call, call_next, line)
 
         try:
-            shared = self.flights.run(key, execute, home=home)
+            shared = self.flights.run(flight, execute, home=home)
             return await (shared if call.deadline is None else self._in_time(call.deadline, call, shared))
         except KeyReused:
             raise _reused() from None
         finally:
             line.detach()
-            if key not in self.flights:
+            if flight not in self.flights:
                 self._arguments.pop(key, None)
 
     async def _in_time(self, deadline: float, call: Call, result: Awaitable[Result]) -> Result:
@@ -282,7 +304,10 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
                 ask.kept.put(ask.key, ask.fingerprint, payload, seconds=keep, epoch=epoch)
             return b"R" + payload if payload else FOR_ONE
 
-        outcome = await replicas.run(ask.key, ask.fingerprint, publishable, keep=lambda: keep, tenant=tenant)
+        since = self._changed_at if ask.kept is self.window else 0.0
+        outcome = await replicas.run(
+            ask.key, ask.fingerprint, publishable, keep=lambda: keep, tenant=tenant, since=since
+        )
         if not mine:
             return await work() if (theirs := _theirs(outcome)) is None else theirs
         found = mine.pop()
@@ -293,7 +318,9 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
     # -- operations ---------------------------------------------------------------------------------------------------
 
     def _forget(self) -> int:
-        return self.window.clear() + self.idempotent.clear()
+        count = len(self.window)
+        self._outdate()
+        return count + self.idempotent.clear()
 
     async def _show(self, _: Any) -> dict[str, Any]:
         shown = {

@@ -19,7 +19,7 @@ import anyio
 from plughost_redis import BackendUnavailable, RedisBackend, Script
 
 if TYPE_CHECKING:
-    from plughost import SecretBox
+    from plughost import Clock, SecretBox
 
 logger = logging.getLogger("plughost.dedup")
 
@@ -28,12 +28,14 @@ CLEAR = b"clear"
 POLL = 0.5
 """Seconds after which a replica that waits for another one's outcome looks whether that one still lives."""
 TOKEN = 16
+STAMP = 14
+"""Digits of a time in milliseconds."""
 
 CLAIM = """
 local outcome = redis.call('GET', KEYS[3])
 if outcome then return {'done', outcome} end
 local kept = redis.call('GET', KEYS[2])
-if kept then return {'kept', kept} end
+if kept and string.sub(kept, 17, 30) >= ARGV[3] then return {'kept', kept} end
 local held = redis.call('GET', KEYS[1])
 if held then return {'held', held} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -53,6 +55,10 @@ return 1
 """
 
 
+class Outdated(Exception):  # noqa: N818 - a state, not a mistake
+    """Raised when what another one executes was begun before a change."""
+
+
 class KeyReused(Exception):  # noqa: N818 - a state, not a mistake
     """Raised when a key stands for other arguments."""
 
@@ -68,12 +74,12 @@ class Replicas:
         backend: RedisBackend,
         *,
         lease: float,
-        sleep: Callable[[float], Awaitable[None]],
+        clock: Clock,
         seal: Callable[[], SecretBox | None],
         on_clear: Callable[[], object],
     ) -> None:
         self.backend = backend
-        self._sleep = sleep
+        self._clock = clock
         self.lease = lease
         self._seal = seal
         self._on_clear = on_clear
@@ -100,21 +106,23 @@ class Replicas:
         *,
         keep: Callable[[], float],
         tenant: str | None = None,
+        since: float = 0.0,
     ) -> bytes:
         """The outcome of `work()`, or of the execution of the same key in another replica.
 
         `keep()` says, after the work, for how many seconds a later call still gets the outcome. While the server is
-        away every replica runs its own. An outcome that cannot be unsealed is empty.
+        away every replica runs its own. An outcome that cannot be unsealed is empty. What was begun before `since`, in
+        seconds since the epoch, does not count: replicas' clocks should agree.
 
         Raises:
             KeyReused: The key stands for another fingerprint.
         """
-        token = secrets.token_bytes(TOKEN)
+        mine = secrets.token_bytes(TOKEN) + fingerprint + _stamp(self._clock.time())
         try:
-            found = await self._await_turn(key, fingerprint, token + fingerprint)
-        except BackendUnavailable:
+            found = await self._await_turn(key, fingerprint, mine, _stamp(since))
+        except (BackendUnavailable, Outdated):
             return await work()
-        return await self._lead(key, token + fingerprint, work, keep, tenant) if found is None else found
+        return await self._lead(key, mine, work, keep, tenant) if found is None else found
 
     async def clear(self) -> int:
         """Delete what is kept, and tell the other replicas; how much it was.
@@ -132,7 +140,7 @@ class Replicas:
 
     # -- those who wait -----------------------------------------------------------------------------------------------
 
-    async def _await_turn(self, key: bytes, fingerprint: bytes, mine: bytes) -> bytes | None:
+    async def _await_turn(self, key: bytes, fingerprint: bytes, mine: bytes, since: bytes) -> bytes | None:
         """The outcome of somebody else, or `None` if this one holds the lock."""
         other = b""
         while True:
@@ -140,7 +148,7 @@ class Replicas:
             if other:
                 self._ended[other].add(ended)  # before the question, or the answer could slip through between
             try:
-                state, value = await self._claim_or_release(key, mine, other)
+                state, value = await self._claim_or_release(key, mine, other, since)
                 if state == b"mine":
                     return None
                 if state == b"done":
@@ -148,7 +156,9 @@ class Replicas:
                 if value[TOKEN : 2 * TOKEN] != fingerprint if state == b"held" else value[:TOKEN] != fingerprint:
                     raise KeyReused
                 if state == b"kept":
-                    return self._read(key, value[TOKEN:])
+                    return self._read(key, value[TOKEN + STAMP :])
+                if value[2 * TOKEN :] < since:
+                    raise Outdated
                 if value == other:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(POLL):
@@ -157,9 +167,9 @@ class Replicas:
                 self._forget(other, ended)
             other = value
 
-    async def _claim_or_release(self, key: bytes, mine: bytes, other: bytes) -> tuple[bytes, bytes]:
+    async def _claim_or_release(self, key: bytes, mine: bytes, other: bytes, since: bytes) -> tuple[bytes, bytes]:
         """Ask for the lock; whoever is cancelled meanwhile does not hold it afterwards."""
-        asking = asyncio.create_task(_asked(self._claim, self._names(key, other), [mine, self._lease_ms]))
+        asking = asyncio.create_task(_asked(self._claim, self._names(key, other), [mine, self._lease_ms, since]))
         try:
             state, value = await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -210,7 +220,7 @@ class Replicas:
 
     async def _keep_lock(self, key: bytes, mine: bytes) -> None:
         while True:
-            await self._sleep(self.lease / 3)
+            await self._clock.sleep(self.lease / 3)
             with suppress(BackendUnavailable):
                 if not await _asked(self._renew, self._names(key)[:1], [mine, self._lease_ms]):
                     return
@@ -255,6 +265,11 @@ class Replicas:
         except Exception as error:  # noqa: BLE001 - whatever a box raises
             logger.warning("an outcome on %s cannot be unsealed: %r", self.backend.url, error)
             return b""
+
+
+def _stamp(seconds: float) -> bytes:
+    """A time as text that sorts."""
+    return b"%0*d" % (STAMP, int(seconds * 1000))
 
 
 async def _asked(script: Script, keys: list[str], arguments: list[Any]) -> Any:
