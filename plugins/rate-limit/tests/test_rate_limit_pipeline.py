@@ -168,6 +168,9 @@ async def test_strangers_by_address(host: HostFactory, notes: ScriptedProvider) 
     assert await quota(running, address="::ffff:192.0.2.1") == 0
     assert await quota(running, address="fe80::1%eth0") == 3
     assert await quota(running, ALICE, address="192.0.2.1") == 3
+    assert await quota(running, Principal("", tenant="acme"), address="192.0.2.1") == 3
+    assert await quota(running, Principal("", tenant="acme"), address="192.0.2.2") == 3
+    assert await quota(running, Principal("", tenant="acme"), address="192.0.2.1") == 0
 
 
 async def test_one_bucket_on_stdio(host: HostFactory, notes: ScriptedProvider) -> None:
@@ -218,7 +221,8 @@ def test_identities_never_collide(one: Principal | None, other: Principal | None
     """Two callers have the same bucket if they are the same, whatever their names are made of."""
     calls = [caller(make_call("tools/call", {"name": "t"}), who) for who in (one, other)]
     seen = [labels(call, per) for call in calls]
-    assert (digest(seen[0]) == digest(seen[1])) == (one == other)
+    nobody = Principal("")
+    assert (digest(seen[0]) == digest(seen[1])) == ((one or nobody) == (other or nobody))
 
 
 @given(st.lists(st.tuples(names, names).map(lambda pair: tuple(text.replace("\ud800", "") for text in pair))))

@@ -111,6 +111,18 @@ async def test_modern_keys_do_not_reach_a_legacy_upstream() -> None:
     assert outgoing(exchange, call.params, version=LEGACY, identity={}) == {"name": "t", "_meta": {"vendor/x": 1}}
 
 
+async def test_a_tenants_strangers_are_not_one_client() -> None:
+    """Who has a tenant and no name is known by his connection; who has a name, by it."""
+    ada, stranger = Principal("ada", tenant="acme"), Principal("", tenant="acme")
+    seen = []
+    for who in (ada, ada, stranger, stranger, None):
+        call = Client(MODERN).call("tools/call", {"name": "t"})
+        call.principal = who
+        seen.append(Exchange(call, call.params, Limit(1)).client)
+    assert seen[0] == seen[1]
+    assert len({id(client) if client is not ada else 0 for client in seen}) == 4
+
+
 async def test_legacy_client_that_cannot_be_reached_declares_nothing() -> None:
     """Without a way back to the client a modern upstream is not told that it could be asked."""
     call = Client(LEGACY, ALL).call("tools/call", {"name": "t"})  # no back-channel

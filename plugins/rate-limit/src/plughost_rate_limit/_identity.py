@@ -42,10 +42,11 @@ def address_of(call: Call) -> str:
 
 def _principal(call: Call) -> tuple[str, ...]:
     who = call.principal
-    if who is None:
-        return ("address", address_of(call))
     # The tenant too: subjects of two tenants may be named alike. One that has none is not the one named "".
-    return ("principal", who.subject, who.issuer, *(() if who.tenant is None else (who.tenant,)))
+    tenant = () if who is None or who.tenant is None else (who.tenant,)
+    if who is None or not (who.subject or who.issuer):
+        return ("address", address_of(call), *tenant)
+    return ("principal", who.subject, who.issuer, *tenant)
 
 
 def _tenant(call: Call) -> tuple[str, ...]:

@@ -69,7 +69,8 @@ class Exchange:
         connection = self.call.connection
         if connection.has_standalone_channel:
             return connection.outbound
-        return self.call.principal or connection
+        who = self.call.principal
+        return who if who is not None and (who.subject or who.issuer) else connection
 
     @property
     def modern(self) -> bool:
