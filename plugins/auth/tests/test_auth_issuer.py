@@ -285,8 +285,11 @@ async def test_opaque_token_while_the_issuer_is_away(virtual_clock: VirtualClock
     found = authenticator(virtual_clock, issuer_of(documents, virtual_clock, **INTROSPECTED))
     with pytest.raises(IssuerUnavailable):
         await verify(found, "opaque-1")
+    (issuer,) = found.issuers.values()
+    assert "404" in (issuer.silence or "")
     documents.documents[f"{ISSUER}/introspect"] = active(virtual_clock)
     assert (await verify(found, "opaque-1")).principal.subject == "bob"
+    assert issuer.silence is None
 
 
 async def test_bad_token_is_verified_once(virtual_clock: VirtualClock) -> None:

@@ -104,8 +104,13 @@ class Authenticator:
                 raise IssuerUnavailable(f"{MAX_ASKED} tokens are being asked about")
             task = asyncio.get_running_loop().create_task(issuer.introspect(token), context=Context())
             self._asking[digest] = task
-            task.add_done_callback(lambda _: self._asking.pop(digest, None))
+            task.add_done_callback(lambda task: self._answered(digest, task))
         return await asyncio.shield(task)
+
+    def _answered(self, digest: bytes, task: asyncio.Task[Verified]) -> None:
+        del self._asking[digest]
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; if nobody does any more, nobody needs to hear of it
 
 
 def digest_of(token: bytes) -> bytes:

@@ -114,7 +114,7 @@ class Gate:
             refused = self._answer(401, "" if missing else "invalid_token", str(error))
         except IssuerUnavailable as error:
             plugin.count_refused("unavailable")
-            logger.warning("a token cannot be verified: %s", error)
+            logger.debug("a token cannot be verified: %s", error)  # health and events tell it, not each request
             refused = self._answer(503, "temporarily_unavailable", "The token cannot be verified at the moment")
         else:
             return await self._admit(verified, scope, receive, send)

@@ -60,6 +60,8 @@ class Issuer:
         self._expected = Expected(config.issuer, config.audience or (resource,), config.claim_names, leeway)
         self._types = {_media_type(item) for item in config.types}
         self._metadata: Mapping[str, Any] | None = None
+        self.silence: str | None = None
+        """Why the last question about an opaque token got no answer, if so."""
         self.keys = KeySet(
             self._fetch_keys,
             clock,
@@ -108,7 +110,9 @@ class Issuer:
             body = await self._fetcher.post(url, form, credentials, trusted=asked.url or self.config.issuer)
             claims = json.loads(body)
         except (FetchError, ValueError, RecursionError) as error:
-            raise IssuerUnavailable(str(error)) from error
+            self.silence = str(error)
+            raise IssuerUnavailable(self.silence) from error
+        self.silence = None
         if not isinstance(claims, dict) or claims.get("active") is not True:
             raise RejectedToken(Reason.INACTIVE)
         issuer = {"iss": self.config.issuer}  # whom it was asked of, unless it says another

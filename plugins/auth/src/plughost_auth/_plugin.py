@@ -173,7 +173,7 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
 
     @hookimpl
     def plughost_health_checks(self) -> Iterable[HealthCheck]:
-        return [HealthCheck(f"keys-{issuer.name}", partial(_has_keys, issuer)) for issuer in self._issuers]
+        return [HealthCheck(f"issuer-{issuer.name}", partial(_is_there, issuer)) for issuer in self._issuers]
 
     @hookimpl
     def plughost_operations(self) -> Iterable[Operation]:
@@ -252,7 +252,7 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
                     "issuer": issuer.config.issuer,
                     "keys": list(issuer.keys.ids),
                     "age": None if issuer.keys.age is None else round(issuer.keys.age, 1),
-                    "problem": issuer.keys.problem,
+                    "problem": issuer.keys.problem or issuer.silence,
                 }
                 for issuer in self._issuers
             },
@@ -275,10 +275,12 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
         return {"forgotten": self.authenticator.cache.clear()}
 
 
-async def _has_keys(issuer: Issuer) -> None:
+async def _is_there(issuer: Issuer) -> None:
     if issuer.keys.problem is not None:
-        state = "the last good ones are used" if issuer.keys.fresh else "there are none to use"
+        state = "its last good keys are used" if issuer.keys.fresh else "there are no keys to use"
         raise FetchError(f"{issuer.keys.problem}; {state}")
+    if issuer.silence is not None:
+        raise FetchError(issuer.silence)
 
 
 def _login() -> str:
