@@ -85,6 +85,21 @@ async def test_resume_ends_the_wait_for_calls_in_flight(virtual_clock: VirtualCl
     assert virtual_clock.monotonic() - work.begin == pytest.approx(3)
 
 
+async def test_resume_ends_the_wait_of_all_who_asked(virtual_clock: VirtualClock) -> None:
+    """And none of them has a say in the next drain."""
+    work = Work(virtual_clock, until=100)
+    first = asyncio.create_task(work.drain.run(grace=0, limit=30))
+    second = asyncio.create_task(work.drain.run(grace=0, limit=30))
+    await anyio.sleep(10)
+    work.drain.resume()
+    third = asyncio.create_task(work.drain.run(grace=0, limit=30))
+    assert not await first
+    assert not await second
+    assert work.drain.phase is Phase.DRAINING
+    assert not await third
+    assert work.phases[-2:] == [(Phase.DRAINING, 10), (Phase.OVERDUE, 40)]
+
+
 NEXT = {
     Phase.SERVING: {Phase.GRACE},
     Phase.GRACE: {Phase.DRAINING, Phase.SERVING},

@@ -41,7 +41,7 @@ class Drain:
         self._entered = entered
         self._finish = finish
         self._refuse_at = 0.0
-        self._waiting = anyio.CancelScope()
+        self._waiting: set[anyio.CancelScope] = set()
 
     async def run(self, *, grace: float, limit: float) -> bool:
         """Serve for `grace` seconds more, then refuse, then wait for the rest. Says whether every call finished.
@@ -57,18 +57,24 @@ class Drain:
             await self._clock.sleep(rest)
         if self.phase is Phase.GRACE:
             self._enter(Phase.DRAINING)
+        if not self.refusing:
+            return False
         finished = False
-        if self.refusing:
-            with anyio.CancelScope() as self._waiting:
+        with anyio.CancelScope() as waiting:
+            self._waiting.add(waiting)
+            try:
                 finished = await self._finish(limit)
-        if self.refusing:
+            finally:
+                self._waiting.discard(waiting)
+        if not waiting.cancel_called:
             self._enter(Phase.DRAINED if finished else Phase.OVERDUE)
         return finished
 
     def resume(self) -> None:
         """Serve again; whoever waits for the drain waits no more."""
         self._enter(Phase.SERVING)
-        self._waiting.cancel()
+        for waiting in self._waiting:
+            waiting.cancel()
 
     def _enter(self, phase: Phase) -> None:
         if phase is not self.phase:
