@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -67,7 +68,8 @@ class Lane:
 
     def start(self, tasks: TaskGroup) -> None:
         """Start to connect."""
-        tasks.start_soon(self._run)
+        # Not in the context of the call that needs this lane: it is over long before the lane.
+        Context().run(tasks.start_soon, self._run)
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as self._tasks:
