@@ -26,7 +26,7 @@ class PostgreSQL(Service):
         self.run("initdb", "--pgdata=data", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync")
 
     def command(self) -> Sequence[str]:
-        settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": ""}
+        settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "", "fsync": "off"}
         options = [item for key, value in settings.items() for item in ("-c", f"{key}={value}")]
         return [self.program("postgres"), "-D", "data", *options]
 
