@@ -20,7 +20,7 @@ from plughost_events._errors import StoreError, StoreFormatError, StoreUnavailab
 from plughost_events._event import Event, NewEvent, Receipt
 from plughost_events._plugin import EventsPlugin
 from plughost_events._projection import Projection
-from plughost_events._reduce import Reducer, State, activity, fold, load_reducer
+from plughost_events._reduce import Reducer, State, activity, fold, load_reducer, schema_of
 from plughost_events._store import EventStore, Snapshot, Verified
 from plughost_events._upcast import Upcasters
 from plughost_events._url import EventsURL
@@ -48,4 +48,5 @@ __all__ = [
     "activity",
     "fold",
     "load_reducer",
+    "schema_of",
 ]

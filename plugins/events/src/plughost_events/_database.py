@@ -55,7 +55,8 @@ STATEMENTS = {
     "save snapshot": (
         "INSERT INTO plughost_snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name, stream) DO UPDATE SET "
         "version = excluded.version, schema = excluded.schema, time = excluded.time, sealed = excluded.sealed, "
-        "data = excluded.data, hash = excluded.hash WHERE excluded.version >= plughost_snapshots.version"
+        "data = excluded.data, hash = excluded.hash "
+        "WHERE excluded.version >= plughost_snapshots.version AND excluded.schema >= plughost_snapshots.schema"
     ),
     "snapshot": (
         "SELECT name, stream, version, schema, time, sealed, data, hash FROM plughost_snapshots "
@@ -314,7 +315,7 @@ class Database:
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
     def save_snapshot(self, row: Sequence[Any]) -> None:
-        """Keep a row, less its hash, unless a newer version is there."""
+        """Keep a row, less its hash, unless one of a newer version or schema is there."""
         self.ask("save snapshot", *row, self.snapshot_hash(row))
 
     def snapshot(self, name: str, stream: str) -> SnapshotRow | None:

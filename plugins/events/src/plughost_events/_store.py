@@ -14,12 +14,12 @@ from plughost import Clock, SecretBox
 
 from plughost_events._archive import write_archive
 from plughost_events._chain import Anchor, Fault
-from plughost_events._database import PAGE, Database, SnapshotRow
+from plughost_events._database import PAGE, Database, Outcome, SnapshotRow
 from plughost_events._errors import StoreUnavailable
 from plughost_events._event import Event, NewEvent, Prepared, Receipt, Row, checked, encoded, prepared, seal_context
 from plughost_events._upcast import Upcasters
 from plughost_events._worker import Worker
-from plughost_events._writer import Listener, Writer
+from plughost_events._writer import Writer
 
 PRUNE = 2000
 """Events that are archived and deleted in one transaction: writers wait for it."""
@@ -46,6 +46,20 @@ class Snapshot:
     state: Mapping[str, Any]
     tenant: str | None = None
     """Whose data it is; of a snapshot that was loaded, `None`."""
+
+
+Watcher = Callable[[str, int, int], None]
+"""Told of a stream, the version it was at, and the version that it is at now."""
+
+
+class StoreListener(Protocol):
+    """Who is told what becomes of a store."""
+
+    def written(self, count: int) -> None: ...
+
+    def down(self, reason: str) -> None: ...
+
+    def up(self) -> None: ...
 
 
 @runtime_checkable
@@ -97,6 +111,10 @@ class EventStore(Protocol):
         """All events behind a position, and those to come, each once, in order. Never ends by itself."""
         ...
 
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Tell `watcher` of each stream that this host has appended to, at once; returns what ends it."""
+        ...
+
     async def verify(self, anchor: Anchor | None = None) -> Verified:
         """Check the whole chain; `anchor` is a head that was noted elsewhere, and must still be in it."""
         ...
@@ -131,7 +149,7 @@ class DatabaseStore:
         reading: Database | None,
         clock: Clock,
         box: Callable[[], SecretBox | None],
-        listener: Listener,
+        listener: StoreListener,
         *,
         limit: int,
         gather: float,
@@ -147,6 +165,7 @@ class DatabaseStore:
         self._writing = Worker(writing, "plughost-events-writer")
         self._reading = Worker(reading, "plughost-events-reader") if reading is not None else self._writing
         self._news: set[asyncio.Event] = set()
+        self._watchers: list[Watcher] = []
         self.writer = Writer(self._writing, clock, self, limit=limit, gather=gather, patience=patience)
 
     async def start(self) -> None:
@@ -173,10 +192,21 @@ class DatabaseStore:
 
     # -- the writer's listener ----------------------------------------------------------------------------------------
 
-    def written(self, count: int) -> None:
+    def written(self, outcomes: Sequence[Outcome]) -> None:
         for news in self._news:
             news.set()
-        self._listener.written(count)
+        receipts = [receipt for outcome in outcomes if isinstance(outcome, tuple) for receipt in outcome]
+        if receipts:
+            self._listener.written(len(receipts))
+        if self._watchers and receipts:
+            first: dict[str, int] = {}
+            last: dict[str, int] = {}
+            for receipt in receipts:
+                first.setdefault(receipt.stream, receipt.version)
+                last[receipt.stream] = receipt.version
+            for watcher in tuple(self._watchers):
+                for stream, version in last.items():
+                    watcher(stream, first[stream] - 1, version)
 
     def down(self, reason: str) -> None:
         self._listener.down(reason)
@@ -263,6 +293,15 @@ class DatabaseStore:
                     await asyncio.wait_for(news.wait(), self._poll)
         finally:
             self._news.discard(news)
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        self._watchers.append(watcher)
+
+        def forget() -> None:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+
+        return forget
 
     async def verify(self, anchor: Anchor | None = None) -> Verified:
         chain, faults = await self._reading.run(Database.verify, anchor)

@@ -26,7 +26,7 @@ RETRY = (0.1, 2.0)
 class Listener(Protocol):
     """Who is told what becomes of the store."""
 
-    def written(self, count: int) -> None: ...
+    def written(self, outcomes: Sequence[Outcome]) -> None: ...
 
     def down(self, reason: str) -> None: ...
 
@@ -226,8 +226,7 @@ class Writer:
         if self.reason:
             self.reason = ""
             self._listener.up()
-        if count:
-            self._listener.written(count)
+        self._listener.written(outcomes)
 
     async def _attempt(self, batch: list[Request]) -> list[Outcome]:
         work = asyncio.ensure_future(self._worker.run(Database.write, batch))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from plughost import MCPPlugin, PluginConfig
+from plughost_snapshots._config import SnapshotsConfig
+from plughost_snapshots._plugin import SnapshotsPlugin
+from plughost_snapshots._reconstruct import Reconstruction
+from plughost_snapshots._snapshots import Snapshots
 
-__all__ = ["SnapshotsPlugin"]
-
-
-class SnapshotsPlugin(MCPPlugin[PluginConfig]):
-    """Snapshots for Plughost: the state of an aggregate without a full replay."""
+__all__ = ["Reconstruction", "Snapshots", "SnapshotsConfig", "SnapshotsPlugin"]
