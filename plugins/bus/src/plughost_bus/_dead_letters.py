@@ -83,8 +83,8 @@ class DeadLetters:
                 lost = self.older.exists()
                 self.path.replace(self.older)
                 logger.warning("%s is full; it is %s now%s", self.path, self.older, ", whose letters are lost" * lost)
-            with _open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
-                file.write(line)
+            with _open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
+                file.write(b"\n" * _is_cut_short(file) + line)
 
     def _read(self) -> Iterator[Letter]:
         for path in (self.older, self.path):
@@ -106,6 +106,12 @@ class DeadLetters:
 
 def _line(letter: Letter) -> bytes:
     return json.dumps(asdict(letter)).encode() + b"\n"
+
+
+def _is_cut_short(file: IO[bytes]) -> bool:
+    """Whether the last line has no end, as after a crash."""
+    size = os.fstat(file.fileno()).st_size
+    return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
 
 
 def _open(path: Path, flags: int) -> IO[bytes]:

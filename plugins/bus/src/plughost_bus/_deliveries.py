@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Coroutine, Mapping
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -33,13 +34,11 @@ MOST_UNWRITTEN = 10_000
 class _Running:
     config: WebhookConfig
     webhook: Webhook
-    poster: Poster
     task: asyncio.Task[None]
 
     async def stop(self) -> None:
         self.task.cancel()
         await asyncio.wait([self.task])
-        await self.poster.aclose()
 
 
 class Deliveries:
@@ -51,6 +50,7 @@ class Deliveries:
         """Dead letters that could not be written."""
         self._source = source
         self._clock = clock
+        self._poster = Poster(clock)
         self._running: dict[str, _Running] = {}
         self._unwritten: deque[Letter] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -76,12 +76,17 @@ class Deliveries:
                     self._running[name].webhook.take_over(before.webhook)
 
     def _start(self, name: str, config: WebhookConfig) -> _Running:
-        poster = Poster(config, self._clock)
         keys = [key_of(secret.get_secret_value()) for secret in config.secrets]
         webhook = Webhook(
-            name, config, keys, post=poster.post, bury=self._bury, clock=self._clock, random=random.random
+            name,
+            config,
+            keys,
+            post=partial(self._poster.post, config),
+            bury=self._bury,
+            clock=self._clock,
+            random=random.random,
         )
-        return _Running(config, webhook, poster, _task(webhook.run()))
+        return _Running(config, webhook, _task(webhook.run()))
 
     async def aclose(self, limit: float) -> None:
         """Deliver what is queued within a limit; the rest become dead letters."""
@@ -91,6 +96,7 @@ class Deliveries:
         for running in self._running.values():
             await running.stop()
             running.webhook.give_up("the host stopped")
+        await self._poster.aclose()
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.wait([self._writer])

@@ -65,6 +65,7 @@ class BusPlugin(MCPPlugin[BusConfig]):
 
     async def register(self, host: Host) -> None:
         config, replica = self.config, uuid4().hex[:12]
+        self._relay = config.relay
         backend = None
         if not config.url.is_memory:
             backend = RedisBackend(config.url, name=self.name, host=host, prefix="plughost:bus")
@@ -88,7 +89,7 @@ class BusPlugin(MCPPlugin[BusConfig]):
         if any(getattr(config, key) != getattr(self.config, key) for key in fixed):
             return False
         self.config = config
-        self.bus.max_watched = config.max_watched
+        self._relay, self.bus.max_watched = config.relay, config.max_watched
         await self.deliveries.apply(config.webhooks)
         return True
 
@@ -100,7 +101,7 @@ class BusPlugin(MCPPlugin[BusConfig]):
         if event.type.startswith(REPLICA_EVENT):
             return
         self.deliveries.tell(event)
-        if any(fnmatchcase(event.type, pattern) for pattern in self.config.relay):
+        if any(fnmatchcase(event.type, pattern) for pattern in self._relay):
             self.bus.relay(event)
 
     @hookimpl
@@ -150,7 +151,7 @@ class BusPlugin(MCPPlugin[BusConfig]):
             "dropped": bus.counts.dropped,
             "unreadable": bus.counts.unreadable,
             "webhooks": {name: _shown(webhook) for name, webhook in self.deliveries.webhooks.items()},
-            "dead_letters": await to_thread.run_sync(self.deliveries.dead.count),
+            "dead_letters": await self._letters(),
             "lost_letters": self.deliveries.lost,
         }
 
@@ -158,7 +159,7 @@ class BusPlugin(MCPPlugin[BusConfig]):
         """Queue dead letters again; says how many of each webhook, and how many are left."""
         names = [self._known(parameters.webhook)] if parameters.webhook is not None else list(self.config.webhooks)
         found = await self.deliveries.redeliver(names)
-        return {"redelivered": found, "left": await to_thread.run_sync(self.deliveries.dead.count)}
+        return {"redelivered": found, "left": await self._letters()}
 
     async def test(self, parameters: ProbeParameters) -> Mapping[str, Any]:
         """Post a test event once; says what the receiver answered."""
@@ -166,6 +167,13 @@ class BusPlugin(MCPPlugin[BusConfig]):
         delivery = self.deliveries.delivery_of(HostEvent("bus.test", self.name))
         answer = await webhook.try_once(delivery)
         return {"id": delivery.id, "taken": answer.taken, "answer": str(answer)}
+
+    async def _letters(self) -> int | None:
+        """How many dead letters there are; `None` if the file cannot be read."""
+        try:
+            return await to_thread.run_sync(self.deliveries.dead.count)
+        except OSError:
+            return None
 
     def _known(self, name: str) -> str:
         if name not in self.config.webhooks:

@@ -190,7 +190,7 @@ class Bus:
         try:
             with anyio.move_on_after(ANSWER_LIMIT):
                 asked = await self._publish(Message("watch", self.replica, uris=tuple(sorted(new)), number=number))
-                while len(question.answers) < min(asked - 1, len(self.peers)):
+                while len(question.answers) < asked - 1:
                     question.news.clear()
                     await question.news.wait()
         except Exception as error:  # noqa: BLE001 - whatever it is, the client need not know
