@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plughost import ConfigError, Duration, MCPPlugin, PluginConfig, PluginTable, Size, load_config
 from plughost._config import HostConfig, parse_plugin_config
 from plughost._document import find_config, read_document
-from pydantic import BaseModel, SecretStr, TypeAdapter
+from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 DURATION: TypeAdapter[float] = TypeAdapter(Duration)
 SIZE: TypeAdapter[int] = TypeAdapter(Size)
@@ -266,6 +266,32 @@ def test_weak_request_state_keys(key: str) -> None:
     fault = faults_of({"host": {"request_state_keys": [key]}})[0]
     assert "at least 32 bytes" in fault
     assert key not in fault
+
+
+class Choosing(PluginConfig):
+    """Fields that take several types, or a list."""
+
+    limit: Annotated[Duration, Field(gt=0)] | Literal["none"] = 1.0
+    names: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "faults"),
+    [
+        ("limit", "1x", {"write a number, or for example '500ms', '10s', '2m'", "Input should be 'none'"}),
+        ("limit", 0, {"Input should be greater than 0", "Input should be 'none'"}),
+        ("names", "echo", {"write a list, in [brackets]"}),
+    ],
+)
+def test_a_fault_stands_at_its_key_and_says_what_to_write(key: str, value: Any, faults: set[str]) -> None:
+    """Also where a field takes one of several types, whose validators nobody needs to know."""
+
+    class Mine(MCPPlugin[Choosing]):
+        pass
+
+    with pytest.raises(ConfigError) as caught:
+        parse_plugin_config(Mine, PluginTable.model_validate({key: value}), "mine")
+    assert {str(fault) for fault in caught.value.faults} == {f"plugins.mine.{key}: {fault}" for fault in faults}
 
 
 def test_faults_of_plugin_keys() -> None:

@@ -39,12 +39,23 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def _with_unit(units: Mapping[str, float]) -> Callable[[Any], Any]:
+_BRANCH = re.compile(r"(function-\w+|is-instance|literal|constrained-\w+)(\[|\Z)")
+"""What pydantic puts into the place of a fault where a field takes one of several types."""
+_LISTS = frozenset({"tuple_type", "list_type", "set_type", "frozen_set_type"})
+
+
+def _with_unit(units: Mapping[str, float], examples: str) -> Callable[[Any], Any]:
     pattern = re.compile(rf"(\d+(?:\.\d+)?)\s*({'|'.join(units)})\Z")
 
     def parse(value: Any) -> Any:
-        match = pattern.match(value.strip()) if isinstance(value, str) else None
-        return float(match[1]) * units[match[2]] if match else value
+        if not isinstance(value, str):
+            return value
+        if match := pattern.match(value.strip()):
+            return float(match[1]) * units[match[2]]
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"write a number, or for example {examples}") from None
 
     return parse
 
@@ -55,11 +66,14 @@ def _schema(kind: str, units: Iterable[str]) -> WithJsonSchema:
 
 
 Duration = Annotated[
-    float, BeforeValidator(_with_unit(_UNITS)), Field(ge=0, allow_inf_nan=False), _schema("number", _UNITS)
+    float,
+    BeforeValidator(_with_unit(_UNITS, "'500ms', '10s', '2m'")),
+    Field(ge=0, allow_inf_nan=False),
+    _schema("number", _UNITS),
 ]
 """Seconds; a config may also write `"500ms"`, `"10s"`, `"2m"`, `"1h"`, `"1d"`."""
 
-Size = Annotated[int, BeforeValidator(_with_unit(_SIZES)), Field(gt=0), _schema("integer", _SIZES)]
+Size = Annotated[int, BeforeValidator(_with_unit(_SIZES, "'64KiB', '4MiB'")), Field(gt=0), _schema("integer", _SIZES)]
 """Bytes; a config may also write `"64KiB"`, `"4MiB"`."""
 
 
@@ -246,12 +260,14 @@ def explain(
     `common` are keys of the same table that another model defines.
     """
     for item in error.errors(include_input=False, include_url=False):
-        loc = [str(part) for part in item["loc"]]
+        loc = [str(part) for part in item["loc"] if not _BRANCH.match(str(part))]
         place = ".".join(filter(None, [where, *loc]))
         if item["type"] == "extra_forbidden":
             known = [*_fields_at(model, loc[:-1]), *(common if len(loc) == 1 else ())]
             hint = did_you_mean(loc[-1], known) or (f"; known keys: {', '.join(sorted(known))}" if known else "")
             yield Fault(place, f"unknown key{hint}")
+        elif item["type"] in _LISTS:
+            yield Fault(place, "write a list, in [brackets]")
         else:
             yield Fault(place, item["msg"].removeprefix("Value error, "))
 

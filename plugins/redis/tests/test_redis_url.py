@@ -50,7 +50,7 @@ def test_is_accepted(url: str) -> None:
         ("redis://localhost?timeout=soon", "number of seconds"),
         ("redis://localhost?timeout=0", "number of seconds"),
         ("redis://localhost?timeout=nan", "number of seconds"),
-        (7, "valid string"),
+        (7, "a URL is text"),
     ],
 )
 def test_is_refused(url: object, why: str) -> None:

@@ -105,12 +105,17 @@ class StoreURL:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         del source, handler
-        made = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(strip_whitespace=True))
-        return core_schema.json_or_python_schema(
-            json_schema=made,
-            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), made]),
-            serialization=core_schema.plain_serializer_function_ser_schema(str, when_used="json"),
+        return core_schema.no_info_plain_validator_function(
+            cls._made, serialization=core_schema.plain_serializer_function_ser_schema(str, when_used="json")
         )
+
+    @classmethod
+    def _made(cls, value: Any) -> StoreURL:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise ValueError("a URL is text; write for example 'redis://localhost:6379/0'")  # noqa: TRY004 - what pydantic takes
+        return cls(value.strip())
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
