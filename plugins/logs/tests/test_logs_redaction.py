@@ -21,6 +21,22 @@ SECRETS = [
     "-----BEGIN RSA PRIVATE KEY-----\nabc.DEF\n-----END RSA PRIVATE KEY-----",
     "X-Api-Key=abc.DEF-123_456&page=2",
     "Set-Cookie: abc.DEF-123_456",
+    "Cookie: theme=abc; sid=abc.DEF-123_456",
+    "Authorization: ApiKey abc.DEF-123_456",
+    "[(b'authorization', b'ApiKey abc.DEF-123_456')]",
+    '{\\"password\\": \\"abc.DEF-123_456\\"}',
+    '{"password": "abc\\"abc.DEF-123_456"}',
+    "refresh_token: ['abc.DEF-123_456']",
+    "https://store.example/x?sig=abc.DEF-123_456&n=1",
+    "https://store.example/x?X-Amz-Signature=abc.DEF-123_456",
+    "https://app.example/callback?code=abc.DEF-123_456",
+    "next=%2Fx%3Faccess_token%3Dabc.DEF-123_456",
+    "https://abc.DEF-123_456@git.example/x",
+    "postgresql://user:p@abc.DEF-123_456@db.example/x",
+    "server --password abc.DEF-123_456 --port 80",
+    "ghp_abcdefghijklmnopqrstuvwxyz",
+    "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nabc.DEF\n-----END RSA PRIVATE KEY-----",
+    "'token': 'abc.DEF-123_456, and then it was cut",
 ]
 
 
@@ -32,10 +48,12 @@ def test_what_looks_like_a_secret_is_blanked(text: str) -> None:
     assert "abc" not in found
     assert "dXNlcjp" not in found
     assert found.startswith("before ")
-    assert found.endswith(" after") or "Authorization" in found
+    assert found.endswith(" after") or "cut" in text
 
 
-@pytest.mark.parametrize("text", ["12 tokens left", "the password is asked for", "http://db.example:80/x", "key: 1"])
+@pytest.mark.parametrize(
+    "text", ["12 tokens left", "the password is asked for", "http://db.example:80/x", "key: 1", "mail to a@b.example"]
+)
 def test_what_is_none_stays(text: str) -> None:
     """Words about secrets are not secrets."""
     assert Redactor().text(text) == text
@@ -65,7 +83,9 @@ def test_any_text_is_survived(text: str) -> None:
     assert Redactor().text(once) == once
 
 
-@pytest.mark.parametrize("evil", ["token" * 6000, "a-" * 15_000, "://" * 10_000, "eyJ" * 10_000, "secret= " * 4000])
+@pytest.mark.parametrize(
+    "evil", ["token" * 6000, "a-" * 15_000, "://" * 10_000, "eyJ" * 10_000, "secret= " * 4000, "--" * 15_000]
+)
 def test_hostile_text_costs_no_more_than_its_length(evil: str) -> None:
     """No pattern runs away: 32 KiB take a fraction of a second of CPU."""
     begin = time.process_time()
