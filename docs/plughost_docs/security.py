@@ -21,18 +21,25 @@ REQUIREMENTS: Mapping[str, str] = {
     "T8": "The maximum time of a call holds even while progress notifications arrive.",
     "T9": "On 2026-07-28 the host never sends a JSON-RPC request to the client.",
     "T10": "A request body over the size limit is answered 413 before parsing; the depth of JSON is bounded.",
+    "A1": "Protected resource metadata is served; a 401 names it, and the scopes where they are known.",
+    "A2": "A 403 `insufficient_scope` names every scope that is needed in one challenge.",
+    "A3": "A token for another resource is answered 401.",
     "A4": "The client's token is never sent upstream; upstream credentials come from the configuration.",
+    "A5": "A token in the query string is refused.",
+    "A6": "The issuer is compared exactly; keys are kept by issuer.",
+    "A7": "Forged, expired, early or mistyped tokens are answered 401; keys are fetched in no storm, kept for a time.",
     "H1": "A session id is no authentication: a session is bound to the credential that opened it; others miss it.",
     "G2": "An unknown plugin or provider name, or a fault of the configuration, stops the start with a message.",
     "G3": "There are no default secrets, and placeholder secrets are refused.",
     "G5": "One upstream's failure never removes another's tools.",
     "G7": "A plugin's unhandled exception reaches the client as a generic error with a request id; the log has more.",
+    "S1": "A URL that a document names is https and leads to public addresses, at dial time; no redirect is followed.",
     "L1": "stdio commands are argument lists without a shell; the child's environment is an allow-list.",
     "L2": "The process group of a stdio server is killed on stop, crash and host exit: no orphan after 1,000 cycles.",
 }
 """Id → requirement, of those that the packages here implement."""
 
-_ID = re.compile(r"\b(?:T10|T[1-9]|A4|H1|G2|G3|G5|G7|L1|L2)\b")
+_ID = re.compile(rf"\b(?:{'|'.join(sorted(REQUIREMENTS, key=len, reverse=True))})\b")
 
 
 def test_files(root: Path) -> Iterator[Path]:

@@ -12,6 +12,8 @@ import pytest
 from asgi_wire import LegacySession, Reply, exchange, fetch, headers_for, post, request
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.mcpserver import Context, MCPServer
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from plughost import Call, EventType, Host, Result
 from plughost_auth import AuthConfig, AuthPlugin
 from plughost_auth._issuer import Issuer
@@ -388,6 +390,32 @@ async def test_observe(guarded: Guarded) -> None:
     assert "result" in await session.ask("tools/call", TOOL)
     told = (await post(host.app, LOOK, bearer("key-of-a-writer"))).message["result"]["content"][0]["text"]
     assert json.loads(told)["subject"] == "writer"
+
+
+async def test_metrics(guarded: Guarded, virtual_clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusals are counted by reason, tokens that were verified and keys that were fetched by issuer."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    monkeypatch.setattr("opentelemetry.metrics.get_meter", provider.get_meter)
+    app = (await guarded()).app
+    token = KEY.token(virtual_clock.time(), scope="mcp")
+    for one in (token, token, "guessed", "key-of-a-reader", None):
+        await post(app, ADD, bearer(one) if one else {})
+    await virtual_clock.sleep(1)
+    data: Any = reader.get_metrics_data()
+    points = {
+        (metric.name, *sorted(str(value) for value in point.attributes.values())): point.value
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        for point in metric.data.data_points
+    }
+    provider.shutdown()
+    assert points == {
+        ("plughost.auth.refused", "auth", "insufficient_scope"): 3,
+        ("plughost.auth.refused", "auth", "missing"): 1,
+        ("plughost.auth.refused", "auth", "unknown"): 1,
+        ("plughost.auth.verifications", "auth", "main"): 1,
+        ("plughost.auth.key_fetches", "auth", "fetched", "main"): 1,
+    }
 
 
 # -- metadata and operations ------------------------------------------------------------------------------------------

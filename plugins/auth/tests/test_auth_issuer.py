@@ -83,7 +83,7 @@ METADATA = {
 
 
 def authenticator(clock: VirtualClock, *issuers: Issuer, **config: Any) -> Authenticator:
-    return Authenticator(AuthConfig.model_validate(config), issuers, clock.time, lambda *_: None)
+    return Authenticator(AuthConfig.model_validate(config), issuers, clock.time, lambda _: None)
 
 
 async def verify(found: Authenticator, token: str) -> Verified:

@@ -168,6 +168,10 @@ def test_unusable_keys_are_left_out() -> None:
         {**Signer("ops").jwk, "key_ops": ["sign"]},
         Signer("weak", "RS256", bits=1024).jwk,
         {"kty": "new"},
+        {"kty": ["RSA"]},
+        {**Signer("a").jwk, "kid": ["a"]},
+        {"kty": "RSA", "kid": "broken", "n": 7, "e": None},
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "off-curve"},
         {},
     ]
     assert list(parse_keys(jwks(good, more=more), ALGORITHMS)) == [("good", "ES256")]

@@ -27,7 +27,7 @@ def test_two_minutes(stack: Stack) -> None:
     program = host.folder / "client.py"
     program.write_text(client.replace("http://127.0.0.1:8000/mcp", host.url), "utf-8")
     ran = subprocess.run([sys.executable, str(program)], check=True, capture_output=True, text=True, timeout=60)
-    assert ran.stdout == blocks("console")[2].partition("client.py\n")[2]
+    assert ran.stdout == blocks("console")[1].partition("client.py\n")[2]
 
 
 def test_keys_are_listed() -> None:

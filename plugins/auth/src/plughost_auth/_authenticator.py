@@ -22,8 +22,8 @@ MAX_ASKED = 64
 _PASSING = frozenset({Reason.KEY, Reason.NOT_YET_VALID})
 """What may be otherwise a moment later."""
 
-Report = Callable[[str, str], None]
-"""Told which issuer (or `config`) was asked about a token that nobody knew, and what came out."""
+Report = Callable[[str], None]
+"""Told the issuer of a token that was verified."""
 
 
 class Authenticator:
@@ -62,14 +62,13 @@ class Authenticator:
             raise RejectedToken(Reason.MALFORMED)
         if (reason := self.cache.why_bad(digest)) is not None:
             raise RejectedToken(reason)
-        who = "none"
         try:
             who, verified = await self._verify(token.decode("latin-1"), digest)
         except RejectedToken as error:
             if error.reason not in _PASSING:
                 self.cache.keep_bad(digest, error.reason)
             raise
-        self._report(who, "verified")
+        self._report(who)
         self.cache.keep(digest, verified)
         return verified
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 
-from jwt import PyJWK, PyJWKSet, PyJWTError
+from jwt import PyJWK, PyJWTError
 from plughost import Clock
 
 MAX_KEYS = 100
@@ -41,29 +41,34 @@ def parse_keys(body: bytes, algorithms: Collection[str]) -> Mapping[tuple[str | 
         ValueError: It is no JWK set, is too large, or has no usable key.
     """
     try:
-        document = json.loads(body)
-        members = document["keys"]
-        if not isinstance(members, list) or len(members) > MAX_KEYS:
-            raise ValueError(f"keys is no list of at most {MAX_KEYS}")
-        found = PyJWKSet([key for key in members if isinstance(key, dict) and _for_signatures(key)])
-    except (KeyError, TypeError, RecursionError, PyJWTError) as error:
-        raise ValueError(f"it is no JWK set that can be used: {error}") from error
+        members = json.loads(body)["keys"]
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"it is no JWK set: {error!r}") from error
+    if not isinstance(members, list) or len(members) > MAX_KEYS:
+        raise ValueError(f"keys is no list of at most {MAX_KEYS}")
     keys: dict[tuple[str | None, str], PyJWK] = {}
-    for key in found:
-        if key.algorithm_name in algorithms and _is_strong(key):
+    for key in filter(None, map(_usable, members)):
+        if key.algorithm_name in algorithms:
             keys.setdefault((key.key_id, key.algorithm_name), key)
     if not keys:
         raise ValueError(f"it has no key for {', '.join(algorithms)}")
     return keys
 
 
-def _for_signatures(key: Mapping[str, object]) -> bool:
-    operations = key.get("key_ops")
-    return key.get("use", "sig") == "sig" and (not isinstance(operations, list) or "verify" in operations)
-
-
-def _is_strong(key: PyJWK) -> bool:
-    return key.key_type != "RSA" or key.key.key_size >= MIN_RSA_BITS
+def _usable(member: object) -> PyJWK | None:
+    """The key, if it is for signatures, strong, and understood; one that is not takes no other with it."""
+    if not isinstance(member, dict) or member.get("use", "sig") != "sig":
+        return None
+    operations = member.get("key_ops")
+    if isinstance(operations, list) and "verify" not in operations:
+        return None
+    if not isinstance(member.get("kid"), str | None):
+        return None
+    try:
+        key = PyJWK(member)
+    except (PyJWTError, TypeError, ValueError):
+        return None
+    return None if key.key_type == "RSA" and key.key.key_size < MIN_RSA_BITS else key
 
 
 class KeySet:

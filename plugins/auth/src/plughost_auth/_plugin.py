@@ -141,7 +141,9 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
     def _fetched(self, issuer: str, problem: str | None) -> None:
         """Count a fetch of keys, and say once that an issuer is away, and once that it is back."""
         outcome = "failed" if problem else "fetched"
-        self._fetches.add(1, {"plughost.plugin": self.name, "plughost.auth.issuer": issuer, "outcome": outcome})
+        self._fetches.add(
+            1, {"plughost.plugin": self.name, "plughost.auth.issuer": issuer, "plughost.auth.outcome": outcome}
+        )
         if problem and issuer not in self._away:
             self._away.add(issuer)
             logger.warning("the keys of issuer %r cannot be fetched: %s", issuer, problem)
@@ -222,8 +224,8 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
         """Count a request that was refused, or would have been."""
         self._refused.add(1, {"plughost.plugin": self.name, "plughost.auth.reason": reason})
 
-    def _count_verified(self, issuer: str, outcome: str) -> None:
-        self._verified.add(1, {"plughost.plugin": self.name, "plughost.auth.issuer": issuer, "outcome": outcome})
+    def _count_verified(self, issuer: str) -> None:
+        self._verified.add(1, {"plughost.plugin": self.name, "plughost.auth.issuer": issuer})
 
     # -- what is told -------------------------------------------------------------------------------------------------
 
