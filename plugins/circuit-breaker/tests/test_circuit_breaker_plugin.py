@@ -338,6 +338,7 @@ async def test_refusals_leave_nothing(host: HostFactory, provider: ScriptedProvi
     gc.collect()
     before = sys.getallocatedblocks()
     await many(hosted, 2000)
+    await settle()  # until the events are told
     gc.collect()
     assert sys.getallocatedblocks() - before < 500
 
@@ -352,7 +353,20 @@ async def test_observing_instance_refuses_nothing(host: HostFactory, provider: S
     assert len(provider.calls) == 15
     told = [event.type for event in watch.events]
     assert told.count(EventType.WOULD_REFUSE) == 5
+    assert EventType.REFUSED not in told
     assert EventType.BREAKER_OPENED in told
+
+
+async def test_refusals_are_told(host: HostFactory, provider: ScriptedProvider) -> None:
+    """Each is an event that names method, provider and tool, as those of other guards."""
+    provider.script("add", MCPError(INTERNAL_ERROR, "oops"))
+    watch = RecordingMiddleware(name="watch")
+    hosted = await host(breaker(), watch, providers=[provider])
+    await many(hosted, 12)
+    await settle()
+    refused = [event.details for event in watch.events if event.type == EventType.REFUSED]
+    where = {"method": "tools/call", "provider": "notes", "tool": "add"}
+    assert refused == [{**where, "code": ErrorCode.CIRCUIT_OPEN.value, "state": "open"}] * 2
 
 
 # -- health of providers, events, operations --------------------------------------------------------------------------

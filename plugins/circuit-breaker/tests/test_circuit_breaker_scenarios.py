@@ -577,6 +577,26 @@ def test_memory_is_bounded() -> None:
     assert len(breakers) == 100
 
 
+def test_what_an_operator_ordered_stays() -> None:
+    """A tool forced open is no oldest one to drop, however many others have trouble."""
+    breakers = board(limit=10)
+    breakers.make(("notes", "forbidden"), 0.0).force_open(0.0)
+    for number in range(100):
+        for _ in range(2):
+            one(breakers, f"broken-{number}", Fault.APPLICATION)
+    assert breakers.find(("notes", "forbidden")) is not None
+    assert len(breakers) == 10
+
+
+def test_a_lower_bound_counts_at_once() -> None:
+    """Fewer breakers are kept from the moment that the config says so."""
+    breakers = board(limit=100)
+    for number in range(50):
+        one(breakers, f"tool-{number}", None)
+    breakers.apply(Policy(), per=("provider", "tool"), limit=20, now=0.0)
+    assert len(breakers) == 20
+
+
 def test_refusals_leave_nothing() -> None:
     """Each refusal is an exception of its own: no traceback grows, and nothing is kept."""
     breakers = board()

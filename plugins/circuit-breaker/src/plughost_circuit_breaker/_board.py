@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
 from typing import Final
 
-from plughost_circuit_breaker._breaker import UNCOUNTED, Breaker, Listener, Permit, Policy
+from plughost_circuit_breaker._breaker import UNCOUNTED, Breaker, Listener, Mode, Permit, Policy
 
 Key = tuple[str, str | None]
 """A provider's name, and a tool's as the provider has it; `None` for the provider as a whole."""
@@ -69,7 +69,10 @@ class Passage:
 
 
 class Board:
-    """The breakers, made as calls come. At most `limit` are kept: those that know of no fault go first."""
+    """The breakers, made as calls come. At most `limit` are kept: those that know of no fault go first.
+
+    Those of providers stay, and those that an operator gave an order.
+    """
 
     def __init__(
         self,
@@ -114,8 +117,7 @@ class Board:
 
     def make(self, key: Key, now: float) -> Breaker:
         """A new breaker in the place of this key; one that was there is gone."""
-        if len(self._breakers) >= self._limit:
-            self._make_room(now)
+        self._make_room(now, self._limit - 1)
         breaker = self._breakers[key] = Breaker(key, self._policy, random=self._random, listener=self._listener)
         return breaker
 
@@ -136,6 +138,7 @@ class Board:
         self._breakers = {key: breaker for key, breaker in self._breakers.items() if self.keeps(key)}
         for breaker in self:
             breaker.apply(policy, now)
+        self._make_room(now, limit)
 
     def __iter__(self) -> Iterator[Breaker]:
         return iter(list(self._breakers.values()))
@@ -143,12 +146,10 @@ class Board:
     def __len__(self) -> int:
         return len(self._breakers)
 
-    def _make_room(self, now: float) -> None:
-        """Drop the oldest tool that knows of no fault, or else the oldest tool; providers are few, and stay."""
-        tools = [breaker for breaker in self if breaker.key[1] is not None]
-        for breaker in tools:
-            if breaker.at_rest(now):
-                del self._breakers[breaker.key]
+    def _make_room(self, now: float, most: int) -> None:
+        """Drop the oldest tools that know of no fault, or else the oldest; providers, and what was ordered, stay."""
+        while len(self._breakers) > most:
+            tools = [item for item in self._breakers.values() if item.key[1] is not None and item.mode is Mode.AUTO]
+            if not tools:
                 return
-        if tools:
-            del self._breakers[tools[0].key]
+            del self._breakers[next((item for item in tools if item.at_rest(now)), tools[0]).key]

@@ -131,7 +131,7 @@ class CircuitBreakerPlugin(MCPPlugin[CircuitBreakerConfig]):
         try:
             passage = self._board.enter(provider, call.local_name if call.method == "tools/call" else None, began)
         except Blocked as blocked:
-            raise self._refusal(blocked.breaker, began) from None
+            raise self._refusal(call, blocked.breaker, began) from None
         if passage is None:
             return await call_next(call)
         try:
@@ -170,20 +170,21 @@ class CircuitBreakerPlugin(MCPPlugin[CircuitBreakerConfig]):
         )  # the timeout inside set it
         return deadline is not None and now - began >= SLOW_SHARE * (deadline - began) > 0
 
-    def _refusal(self, breaker: Breaker, now: float) -> Refusal:
-        self._tally.refused(breaker.key)
+    def _refusal(self, call: Call, breaker: Breaker, now: float) -> Refusal:
         provider, tool = breaker.key
+        details = {"provider": provider, **({} if tool is None else {"tool": tool})}
         wait = breaker.retry_after(now)
         forced = breaker.mode is Mode.FORCED_OPEN
+        state = Mode.FORCED_OPEN.value if forced else breaker.state.value
+        if self.config.mode == "enforce":
+            self._tally.refused(breaker.key)
+            told = {"method": call.method, **details, "code": ErrorCode.CIRCUIT_OPEN.value, "state": state}
+            self._publish(HostEvent(EventType.REFUSED, self.name, told))
         remedy = "an operator has to close it" if wait is None else f"call again in {max(wait, 0.001):.3g} s"
         return Refusal(
             ErrorCode.CIRCUIT_OPEN,
             f"The circuit of {_name_of(breaker)} is {breaker.state.replace('_', '-')} ({breaker.reason}); {remedy}",
-            details={
-                "provider": provider,
-                **({} if tool is None else {"tool": tool}),
-                "state": Mode.FORCED_OPEN.value if forced else breaker.state.value,
-            },
+            details={**details, "state": state},
             retry_after_ms=None if wait is None else math.ceil(wait * 1000),
         )
 

@@ -138,8 +138,8 @@ class RateLimitPlugin(MCPPlugin[RateLimitConfig]):
 
     def _refusal(self, call: Call, whose: str, cost: int, verdict: Verdict) -> Refusal:
         self.refused.add(whose)
-        self._count.add(1, {"plughost.plugin": self.name, "plughost.rate_limit.limit": verdict.limit})
         if self.config.mode == "enforce":
+            self._count.add(1, {"plughost.plugin": self.name, "plughost.rate_limit.limit": verdict.limit})
             details = {"method": call.method, "limit": verdict.limit, "identity": whose}
             self._publish(HostEvent(EventType.REFUSED, self.name, details))
         wait = -(-verdict.wait // 1000)
