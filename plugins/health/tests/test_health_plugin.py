@@ -222,6 +222,18 @@ async def test_news_of_a_backend_is_looked_at_at_once(host: HostFactory, virtual
     assert plugin.state is State.DEGRADED
 
 
+async def test_news_is_not_answered_with_what_was_found_before(host: HostFactory, virtual_clock: VirtualClock) -> None:
+    """What a probe found a moment ago is told again to probes; the host looks anew as soon as that is over."""
+    store, plugin = Store(), health(interval="1h", cache="5s")
+    running = await host(plugin, store)
+    await virtual_clock.sleep(6)
+    assert (await get(running, "/readyz"))[0] == 200
+    store.away = True
+    running.publish(HostEvent(EventType.BACKEND_DOWN, "store"))
+    await virtual_clock.sleep(5.1)
+    assert plugin.state is State.DEGRADED
+
+
 async def test_the_gauge_follows_the_state(host: HostFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin, store = health(), Store()
     levels: list[int] = []

@@ -29,9 +29,14 @@ class Checks:
         self._run: asyncio.Task[Sequence[Finding]] | None = None
         self._hanging: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def remaining(self) -> float:
+        """Seconds for which what was found is told again; 0 if the next answer is a new look."""
+        return max(0.0, self._fresh_until - self._clock.monotonic())
+
     async def findings(self) -> Sequence[Finding]:
         """What the checks found, a moment ago or now. One who gives up takes the answer from nobody else."""
-        if self._clock.monotonic() < self._fresh_until:
+        if self.remaining:
             return self._findings
         if self._run is None:
             self._run = asyncio.create_task(self._run_all())

@@ -113,7 +113,11 @@ class HealthPlugin(MCPPlugin[HealthConfig]):
         while True:
             await self._worth_a_look.wait()
             self._worth_a_look.clear()
+            old = self._checks.remaining
             await self.report()
+            if old:  # the checks were answered with what they found before the news
+                await self._host.clock.sleep(old)
+                await self.report()
 
     async def _remind(self) -> None:
         while True:
