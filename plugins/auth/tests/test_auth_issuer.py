@@ -311,7 +311,8 @@ async def test_api_keys(virtual_clock: VirtualClock) -> None:
     raw = "plh_0123456789abcdef"
     key = {"sha256": hashlib.sha256(raw.encode()).hexdigest(), "roles": ["ci"], "expires": "2100-01-01T00:00:00"}
     found = authenticator(virtual_clock, keys={"ci": key, "old": {**key, "sha256": "0" * 64}})
-    assert (await verify(found, raw)).principal.subject == "ci"
+    who = (await verify(found, raw)).principal
+    assert (who.subject, who.issuer) == ("ci", "key")
     assert (await verify(found, raw)).principal.roles == {"ci"}
     assert await refused(found, raw + "x") is Reason.UNKNOWN
     found.bind(AuthConfig.model_validate({"keys": {"ci": {**key, "expires": "1971-01-01"}}}))

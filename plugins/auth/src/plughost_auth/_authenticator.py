@@ -117,16 +117,20 @@ def digest_of(token: bytes) -> bytes:
     return sha256(token).digest()
 
 
-def principal_of(name: str, identity: Identity) -> Principal:
-    """The principal that a config describes."""
+def principal_of(name: str, identity: Identity, issuer: str) -> Principal:
+    """The principal that a config describes. `issuer` is no URL, so that nobody's token is ever the same principal."""
     return Principal(
-        identity.subject or name, tenant=identity.tenant, roles=identity.roles, scopes=frozenset(identity.scopes)
+        identity.subject or name,
+        issuer=issuer,
+        tenant=identity.tenant,
+        roles=identity.roles,
+        scopes=frozenset(identity.scopes),
     )
 
 
 def _fixed(config: AuthConfig) -> Iterable[tuple[bytes, Verified]]:
     for name, key in config.keys.items():
-        yield bytes.fromhex(key.sha256), identify(principal_of(name, key), key.expires_at, f"key:{name}")
+        yield bytes.fromhex(key.sha256), identify(principal_of(name, key, "key"), key.expires_at, f"key:{name}")
     for name, static in config.tokens.items():
         digest = digest_of(static.token.get_secret_value().encode())
-        yield digest, identify(principal_of(name, static), None, f"token:{name}")
+        yield digest, identify(principal_of(name, static, "token"), None, f"token:{name}")

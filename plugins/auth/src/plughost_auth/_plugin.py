@@ -117,7 +117,7 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
     def _bind(self, config: AuthConfig) -> None:
         """Keep what each call needs where it is cheap to get at."""
         self.rules = ScopeRules(config.required_scopes, config.scopes)
-        self._local = principal_of(_login(), config.local)
+        self._local = principal_of(_login(), config.local, "local")
 
     def _issuer(self, name: str, config: IssuerConfig, host: Host) -> Issuer:
         own = self.config
@@ -204,8 +204,8 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
         if call.request is not None:
             needed = self.rules.needed(call.method, call.params)
             if call.principal is None or not needed <= call.principal.scopes:
-                self.lacks(needed, call.method)
-                if call.method != "resources/subscribe":  # also what `subscriptions/listen` asks about each resource
+                # A subscription is also what `subscriptions/listen` asks about, for each resource by itself.
+                if self.lacks(needed, call.method) and call.method != "resources/subscribe":
                     call.request.scope.get(LACKING, []).append(needed)
                 text = f"{call.target or call.method} needs the scopes {', '.join(sorted(needed))}; ask for a token"
                 details = {"error": "insufficient_scope", "scopes": sorted(needed)}
