@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ class Listener:
     def __init__(self) -> None:
         self.count = 0
         self.news: list[str] = []
+        self.back = asyncio.Event()
 
     def written(self, count: int) -> None:
         self.count += count
@@ -29,6 +31,7 @@ class Listener:
 
     def up(self) -> None:
         self.news.append("up")
+        self.back.set()
 
 
 class Box:

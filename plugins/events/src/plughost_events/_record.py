@@ -127,7 +127,7 @@ def _pick(data: dict[str, Any], key: str, given: Any, names: Collection[str]) ->
 
 
 def _bounded(value: Any) -> Any:
-    size = len(encoded({"": value}))
+    size = len(encoded({"": value})) - len('{"":}')
     return value if size <= LARGEST_FIELD else {"omitted": f"{size} bytes"}
 
 
