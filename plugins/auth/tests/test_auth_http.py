@@ -313,6 +313,16 @@ async def test_required_scopes_come_in_the_same_challenge(guarded: Guarded) -> N
     assert (reply.status, parsed(reply)["scope"]) == (403, "mcp notes:read notes:write")
 
 
+async def test_required_scopes_alone(guarded: Guarded) -> None:
+    """Scopes that every request needs are asked of every request, whatever its method, in both eras (A2)."""
+    app = (await guarded(scopes={})).app
+    common = {"host": "127.0.0.1:8000", **bearer("key-of-nobody")}
+    replies = [await fetch(app, b"", common, method=method) for method in ("GET", "POST", "DELETE")]
+    replies += [await post(app, message, bearer("key-of-nobody")) for message in (ADD, request("server/discover"))]
+    assert [(reply.status, parsed(reply)["scope"]) for reply in replies] == [(403, "mcp")] * 5
+    assert (await post(app, ADD, bearer("key-of-a-reader"))).status == 200
+
+
 @pytest.mark.parametrize(
     ("method", "params", "needed"),
     [
