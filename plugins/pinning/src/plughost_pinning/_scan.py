@@ -1,0 +1,225 @@
+"""What in a text is meant for the model and not for the reader: hidden characters, and instructions.
+
+The shapes are those published for tool poisoning: hidden sections and orders to keep something from the user, markup
+of chats, reading of key files on the way, invisible and bidirectional characters, text smuggled as Unicode tags or
+variation selectors. A finding is `high` where hardly any honest server writes so, else `low`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+MOST_TEXTS = 20_000
+"""Texts that are looked at in one definition or result."""
+MOST_CHARACTERS = 256 * 1024
+"""Characters that are looked at in one definition or result."""
+
+Severity = Literal["high", "low"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something suspicious: what, and where (a JSON pointer). Never the text itself, which a model could read."""
+
+    severity: Severity
+    what: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.what} in {self.where or 'it'}"
+
+
+# -- characters -------------------------------------------------------------------------------------------------------
+
+_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f")
+"""The flag of a region of a country, the one honest use of tag characters."""
+_TAGS = re.compile("[\U000e0000-\U000e007f]")
+_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2}")
+"""One selects how a character looks; several in a row carry bytes."""
+_OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_MARKS = re.compile("[\u200e\u200f\u061c]")
+_JOINERS = re.compile("[\u200c\u200d]")
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb]"
+)
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_CHARACTERS = (
+    (_TAGS, "tag characters"),
+    (_SELECTORS, "a row of variation selectors"),
+    (_INVISIBLE, "invisible characters"),
+)
+
+
+def hidden_characters(text: str) -> str | None:
+    """Which kind of characters a reader does not see, or sees in another order; `None` if there are none."""
+    if _CONTROLS.search(text):
+        return "control characters"
+    if text.isascii():
+        return None
+    if _SURROGATES.search(text):
+        return "lone surrogates"
+    plain = _FLAG.sub("", text)
+    for pattern, what in _CHARACTERS:
+        if pattern.search(plain):
+            return what
+    if _OVERRIDES.search(text) or (_MARKS.search(text) and not _is_written_from_the_right(text)):
+        return "bidirectional characters"
+    if any(_joins_nothing(text, found.start()) for found in _JOINERS.finditer(text)):
+        return "invisible characters"
+    return None
+
+
+def _is_written_from_the_right(text: str) -> bool:
+    return any(unicodedata.bidirectional(letter) in {"R", "AL"} and letter.isalpha() for letter in text)
+
+
+def _joins_nothing(text: str, at: int) -> bool:
+    """Whether a joiner stands where no script and no emoji needs one."""
+    before, after = text[at - 1 : at], text[at + 1 : at + 2]
+    return not before or not after or before.isascii() or after.isascii()
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A shape of instructions. Its pattern is tried on lower-case text that holds one of the triggers."""
+
+    severity: Severity
+    what: str
+    triggers: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+
+_ORDERS = (
+    _Order(
+        "high",
+        "a hidden section",
+        ("<", "[/"),
+        re.compile(
+            r"</?\s{0,3}(?:important|system|instructions?|secret|hidden|admin|critical|assistant|override)\s{0,3}>"
+        ),
+    ),
+    _Order(
+        "high",
+        "markup of a chat",
+        ("<|", "[inst", "<<sys", "[/inst"),
+        re.compile(r"<\|(?:im_start|im_end|system|user|assistant|endoftext)\|>|\[/?inst\]|<<sys>>"),
+    ),
+    _Order(
+        "high",
+        "an order to ignore other instructions",
+        ("ignore", "disregard", "forget", "override", "bypass"),
+        re.compile(
+            r"\b(?:ignore|disregard|forget|override|bypass)\b(?: \w{1,12}){0,2} "
+            r"(?:previous|prior|above|earlier|preceding|foregoing|other|your|all|any|these|those|system)"
+            r"(?: \w{1,12}){0,4} (?:instructions?|prompts?|directives|guidelines|system message|safety rules)\b"
+        ),
+    ),
+    _Order(
+        "high",
+        "an order to keep something from the user",
+        ("user",),
+        re.compile(
+            r"\b(?:do not|don't|never|must not|should not|without) (?:\w{1,12} ){0,2}?"
+            r"(?:tell|telling|inform|informing|mention|mentioning|reveal|revealing|notify|notifying|disclose|disclosing"
+            r"|alert|alerting|show|showing)\b(?:[^.]|\.(?! )){0,30}\b(?:the |your )users?\b"
+        ),
+    ),
+    _Order(
+        "high",
+        "an order to read keys",
+        (".ssh", "id_rsa", "mcp.json", ".aws", "/etc/passwd", "/etc/shadow", ".netrc", ".kube", ".gnupg"),
+        re.compile(
+            r"\b(?:read|cat|open|load|access|fetch|include|attach|send|pass)\b(?:[^.]|\.(?! )){0,80}"
+            r"(?:\.ssh\b|id_rsa|mcp\.json|\.aws\b|/etc/passwd|/etc/shadow|\.netrc|\.kube\b|\.gnupg)"
+        ),
+    ),
+    _Order(
+        "high",
+        "an order to show the system prompt",
+        ("prompt", "instructions", "message"),
+        re.compile(
+            r"\b(?:reveal|print|repeat|output|leak|dump|exfiltrate)\b(?:[^.]|\.(?! )){0,40}"
+            r"\b(?:system|hidden|developer|initial) (?:prompts?|instructions|messages?)\b"
+        ),
+    ),
+    _Order(
+        "low",
+        "an order to the model",
+        ("you must", "you are now", "from now on", "before using", "before calling", "new instructions"),
+        re.compile(
+            r"\byou must (?:always|first|now|never)\b|\byou are now\b|\bfrom now on\b|\bnew instructions:"
+            r"|\bbefore (?:using|calling) (?:this|any|other)\b"
+        ),
+    ),
+)
+_BLANKS = re.compile(r"[\s\u00a0]+")
+_BLOB = re.compile(r"[A-Za-z0-9+/]{400}")
+
+
+def instructions(text: str) -> Iterator[tuple[Severity, str]]:
+    """What in a text gives orders to a model: severity, and what it is."""
+    folded = text if text.isascii() else unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    folded = folded.lower().replace("\u2019", "'")
+    lined: str | None = None
+    for order in _ORDERS:
+        if any(trigger in folded for trigger in order.triggers):
+            lined = _BLANKS.sub(" ", folded) if lined is None else lined
+            if order.pattern.search(lined):
+                yield order.severity, order.what
+    if len(text) >= 400 and _BLOB.search(text):
+        yield "low", "a long encoded text"
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+def scan(value: Any) -> list[Finding]:
+    """What is suspicious in all texts of a value, keys included, in the order they stand.
+
+    Bounded in time: what is beyond the bounds is itself a finding.
+    """
+    found: dict[Finding, None] = {}
+    characters = 0
+    for count, (where, text) in enumerate(_texts(value)):
+        characters += len(text)
+        if count >= MOST_TEXTS or characters > MOST_CHARACTERS:
+            found[Finding("high", "more than can be looked at", "")] = None
+            break
+        found.update(dict.fromkeys(scan_text(text, where)))
+    return list(found)
+
+
+def scan_text(text: str, where: str = "") -> Iterator[Finding]:
+    """What is suspicious in one text."""
+    if (kind := hidden_characters(text)) is not None:
+        yield Finding("high", kind, where)
+    for severity, what in instructions(text):
+        yield Finding(severity, what, where)
+
+
+def _texts(value: Any) -> Iterator[tuple[str, str]]:
+    """Every text of a value with its JSON pointer, keys included; without recursion, for what is nested deep."""
+    todo: list[tuple[str, Any]] = [("", value)]
+    while todo:
+        where, item = todo.pop()
+        if isinstance(item, str):
+            yield where, item
+        elif isinstance(item, Mapping):
+            for key in item:
+                yield where, str(key)
+            todo += [(f"{where}/{_shown(str(key))}", item[key]) for key in reversed(item)]
+        elif isinstance(item, list | tuple):
+            todo += [(f"{where}/{index}", part) for index, part in reversed(list(enumerate(item)))]
+
+
+def _shown(key: str) -> str:
+    """A key in a pointer; what cannot be read is not shown."""
+    return key[:60].replace("~", "~0").replace("/", "~1") if key.isprintable() else "?"
