@@ -197,12 +197,15 @@ def test_no_tenant_can_tell_that_another_is_there(script: list[Asked]) -> None:
 
 
 FAILING = [Asked("a", "ada", *tool_call("a_flaky", fail=True))] * 8
+READING = [Asked("a", "ada", "resources/read", (("uri", "shared://public"),))] * 8
 BUSY = [Asked("a", "ada", *tool_call("shared_do", number=number)) for number in range(24)]
 
 
-@pytest.mark.parametrize(("storm", "every", "codes"), [(FAILING, 1, {-32011}), (BUSY, 3, {-32010, -32013})])
+@pytest.mark.parametrize(
+    ("storm", "every", "codes"), [(FAILING, 1, {-32011}), (READING, 1, {None}), (BUSY, 3, {-32010, -32013})]
+)
 def test_a_storm_of_one_is_calm_for_the_other(storm: list[Asked], every: int, codes: set[int]) -> None:
-    """K2: while a opens its breaker, fills its bulkhead or uses up its rate; and the run does exercise that."""
+    """K2: while a opens its breaker, fills caches, bulkhead or rate limit; and the run does exercise that."""
     calm = [
         Asked("b", "ada", *tool_call("shared_read")),
         Asked("b", "ada", *tool_call("shared_join")),
