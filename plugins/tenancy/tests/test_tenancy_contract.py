@@ -36,7 +36,7 @@ class TestTenancy(PluginContract):
         "providers": [[""], 5],
         "tenants": [{"": {}}, {"a b": {}}, {"a/b": {}}, {"-a": {}}, {"a" * 65: {}}, {"a": {"provider": "x"}}],
     }
-    handles = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
+    handles = ("resources/read", "tools/list", "prompts/list", "resources/list", "resources/templates/list")
     keeps_state = True
 
     def needs(self) -> Sequence[MCPPlugin[Any]]:

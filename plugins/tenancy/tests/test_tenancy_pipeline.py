@@ -131,6 +131,16 @@ async def test_what_is_hidden_answers_like_what_is_missing() -> None:
     assert found[2].calls == []
 
 
+async def test_what_a_tenant_gets_is_private() -> None:
+    """K3: what a provider gives to everybody is not for a cache between two tenants, with views or without."""
+    found = providers()
+    found[1].script("shared://1", {"contents": [], "ttlMs": 1000, "cacheScope": "public"})
+    for keys in ({}, {"tenants": TENANTS}):
+        async with make_host(plugin(**keys), providers=found) as host:
+            for method, params in {"resources/read": {"uri": "shared://1"}, "tools/list": {}}.items():
+                assert (await asked(host, method, params, "a"))["cacheScope"] == "private"
+
+
 async def test_methods_of_extensions_are_hidden_too() -> None:
     """A8: as if nobody served them."""
     found = providers()

@@ -27,6 +27,7 @@ from plughost import (
     filter_instructions,
     filter_list,
     hookimpl,
+    private,
     unknown_target,
 )
 from pydantic import BaseModel
@@ -169,22 +170,27 @@ class TenancyPlugin(MCPPlugin[TenancyConfig]):
         """Answer for a provider that the tenant does not see as if there were none."""
         method = call.method
         if not self._views.limited or self._observing:
-            return await call_next(call)
+            return await self._pass(call, call_next)
         view = self._views.of(call.principal.tenant if call.principal is not None else None)
         if method == "logging/setLevel":
             return await self._set_level(call, view.sees)
         if call.provider is None or view.sees(call.provider):
-            return await call_next(call)
+            return await self._pass(call, call_next)
         if method in NAMED:
             raise unknown_target(method, call.target)
         if method == "completion/complete":
             return NO_COMPLETION
         raise MCPError(METHOD_NOT_FOUND, "Method not found", method)
 
+    async def _pass(self, call: Call, call_next: CallNext) -> Result:
+        """Hand a call on; what it answers is for this tenant alone to keep (K3)."""
+        result = await call_next(call)
+        return private(result) if call.method == "resources/read" else result
+
     async def list_visible(self, call: Call, call_next: CallNext) -> Result:
         """Leave out of a list what is of providers that the tenant does not see."""
         if not self._views.limited or self._observing or self._host is None:
-            return await call_next(call)
+            return private(await call_next(call))
         view = self._views.of(call.principal.tenant if call.principal is not None else None)
         catalog = self._host.generation.catalog
         return await filter_list(catalog, call, call_next, lambda kind, provider, name: view.sees(provider))  # noqa: ARG005 - all of a provider, or nothing
@@ -202,7 +208,7 @@ class TenancyPlugin(MCPPlugin[TenancyConfig]):
             sees = self._views.of(tenant).sees if tenant is not None else _nothing
         except Refusal:
             sees = _nothing
-        return filter_instructions(self._host.generation.catalog, result, sees)
+        return private(filter_instructions(self._host.generation.catalog, result, sees))
 
     async def _set_level(self, call: Call, sees: Any) -> Result:
         """Tell the providers that the tenant sees, and none of another's; one that fails keeps its level."""
