@@ -454,6 +454,24 @@ async def test_events_hold_no_values(host: HostFactory, notes: ScriptedProvider)
     assert "4711" not in json.dumps(shown)
 
 
+async def test_refusals_are_counted(
+    host: HostFactory, notes: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counter tells which side broke which rule; calls that pass cost it nothing."""
+    plugin = validation()
+    counted: list[Any] = []
+    monkeypatch.setattr(plugin._count, "add", lambda amount, attributes: counted.append((amount, attributes)))
+    running = await host(plugin, providers=[notes])
+    await add(running, text="a")
+    await add(running, text=1)
+    attributes = {
+        "plughost.plugin": "validation",
+        "plughost.validation.side": "arguments",
+        "plughost.validation.rule": "type",
+    }
+    assert counted == [(1, attributes)]
+
+
 async def test_check(host: HostFactory, notes: ScriptedProvider) -> None:
     """`check` looks at every tool, `show` tells what was looked at."""
     plugin = validation()

@@ -158,6 +158,26 @@ def test_formats() -> None:
     assert accepts({"format": "unheard-of"}, "x", formats=True)
 
 
+def test_panics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panic of the validator is an error of the call or the schema, and ends nothing else (G1)."""
+
+    class Panic(BaseException):
+        pass
+
+    def panic(*_: Any, **__: Any) -> Any:
+        raise Panic("index out of bounds")
+
+    compiled = CompiledSchema({})
+    monkeypatch.setattr(compiled, "_is_valid", panic)
+    with pytest.raises(RuntimeError, match="nobody foresaw"):
+        compiled.accepts_small({})
+    with pytest.raises(RuntimeError, match="nobody foresaw"):
+        compiled.violations({}, [(1, 0, 0)])
+    monkeypatch.setattr("jsonschema_rs.validator_for", panic)
+    with pytest.raises(UnusableSchema, match="cannot be compiled: index out of bounds"):
+        CompiledSchema({})
+
+
 def test_nothing_is_fetched() -> None:
     """No reference makes the process open a connection: not a `$ref`, not a `$schema` (P6, S1)."""
     asked = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plughost_validation._shape import NODE, Bounds, OverLimit, locate, measure, pointer
+from plughost_validation._shape import NODE, Bounds, OverLimit, is_small, locate, measure, pointer
 
 LARGE = Bounds(size=10**6, depth=50, string=10**5, items=10**4)
 SMALL = Bounds(size=400, depth=3, string=12, items=4)
@@ -74,6 +74,19 @@ def test_bounds(value: Any) -> None:
     # Keys that together are longer than one may be are looked at one by one only beyond 64 characters.
     together = any(sum(map(len, item)) > SMALL.string for item in items if isinstance(item, dict))
     assert fits(value, SMALL) is expected or (together and expected)
+
+
+@settings(max_examples=70)
+@given(values.filter(lambda value: isinstance(value, dict | list)))
+def test_what_is_small_breaks_no_bound(value: Any) -> None:
+    """What looks small at first sight is within all bounds, and what has nothing large in it looks small."""
+    small = is_small(value, SMALL.small(10**6))
+    assert not small or fits(value, SMALL)
+    tiny = Bounds(size=SMALL.string, depth=SMALL.depth, string=SMALL.string, items=SMALL.items)
+    containers = sum(isinstance(item, dict | list) for level in levels_of(value) for _, item in level)
+    exact = all(not isinstance(item, float) for level in levels_of(value) for _, item in level)
+    if fits(value, tiny) and containers <= SMALL.depth and exact:
+        assert small == (sum(c + NODE * n for n, c, _ in measure(value, tiny)) <= NODE * SMALL.items)
 
 
 @settings(max_examples=40)

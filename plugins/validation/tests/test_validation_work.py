@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plughost_validation._schema import CompiledSchema
-from plughost_validation._shape import Bounds, OverLimit, measure
+from plughost_validation._schema import SMALL, CompiledSchema
+from plughost_validation._shape import Bounds, OverLimit, is_small, measure
 from plughost_validation._work import UnusableSchema, Work
 
 BOUNDS = Bounds(size=2**20, depth=32, string=2**18, items=10_000)
@@ -281,6 +281,9 @@ def test_steps_bound_the_time(schema: dict[str, Any], instance: Any) -> None:
         return
     levels = measure(instance, BOUNDS)
     steps = compiled._work.steps(levels)
+    small = BOUNDS.small(SMALL)
+    if isinstance(instance, dict | list) and is_small(instance, small) and compiled._small_is_cheap:
+        assert steps <= 10**5
     with bounded(0.2 + steps * 1e-6 if steps < 10**6 else GENEROUS):
         compiled.violations(instance, levels)
 

@@ -27,8 +27,8 @@ from plughost import (
 from pydantic import BaseModel
 
 from plughost_validation._config import ValidationConfig
-from plughost_validation._schema import CompiledSchema
-from plughost_validation._shape import Bounds, Level, OverLimit, locate, measure
+from plughost_validation._schema import SMALL, CompiledSchema
+from plughost_validation._shape import Bounds, Level, OverLimit, is_small, locate, measure
 from plughost_validation._tools import Tool, Tools
 from plughost_validation._uris import RefusedURI, URIPolicy
 from plughost_validation._violation import Violation
@@ -41,6 +41,8 @@ logger = logging.getLogger("plughost.validation")
 
 META = "plughost/validation"
 """The key in the `_meta` of a result that tells of bad arguments."""
+SMALL_RESULT = 2**16
+"""The size of results that need no closer look."""
 STRUCTURED_SINCE = "2025-06-18"
 """The first revision that has `structuredContent`."""
 RESOURCES = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
@@ -78,6 +80,9 @@ class ValidationPlugin(MCPPlugin[ValidationConfig]):
         """Keep what each call needs where it is cheap to get at."""
         self._argument_bounds = config.arguments.bounds
         self._result_bounds = config.results.bounds
+        self._small_arguments = self._argument_bounds.small(SMALL)
+        self._small_structure = self._result_bounds.small(SMALL)
+        self._small_result = self._result_bounds.small(SMALL_RESULT)
         self._check_results = config.check_results
         self._enforces = config.mode == "enforce"
         self._uris = URIPolicy(config.allow_uris, private=config.allow_private_addresses)
@@ -178,6 +183,8 @@ class ValidationPlugin(MCPPlugin[ValidationConfig]):
 
     def _faults_of(self, arguments: dict[str, Any], schema: CompiledSchema | None) -> Sequence[Violation]:
         try:
+            if is_small(arguments, self._small_arguments) and (schema is None or schema.accepts_small(arguments)):
+                return ()
             levels = measure(arguments, self._argument_bounds)
         except OverLimit as error:
             return [_over(error, arguments, self._argument_bounds)]
@@ -191,8 +198,10 @@ class ValidationPlugin(MCPPlugin[ValidationConfig]):
             raise self._malformed(call, found.pointer or "params", error.words, rule=error.rule) from None
 
     def _check_size(self, call: Call, result: Result) -> None:
+        whole = result if type(result) is dict else dict(result)
         try:
-            measure(result if type(result) is dict else dict(result), self._result_bounds, strict=False)
+            if not is_small(whole, self._small_result, strict=False):
+                measure(whole, self._result_bounds, strict=False)
         except OverLimit as error:
             raise self._bad_result(
                 call, [_over(error, result, self._result_bounds)], "is larger than allowed"
@@ -208,6 +217,8 @@ class ValidationPlugin(MCPPlugin[ValidationConfig]):
         else:
             value = result["structuredContent"]
             try:
+                if type(value) is dict and is_small(value, self._small_structure) and schema.accepts_small(value):
+                    return
                 violations = schema.violations(value, measure(value, self._result_bounds))
             except OverLimit as error:
                 violations = [_over(error, value, self._result_bounds)]

@@ -9,13 +9,15 @@ from typing import Any, NoReturn
 
 import jsonschema_rs
 
-from plughost_validation._shape import Bounds, Level, OverLimit, measure
+from plughost_validation._shape import SMALL_CONTAINERS, Bounds, Level, OverLimit, measure
 from plughost_validation._violation import Violation, explained
 from plughost_validation._work import UnusableSchema, Work
 
 SCHEMA_DEPTH = 100
 """How deep a schema may nest; the validator takes 255."""
 SCHEMA_STRING = 100_000
+SMALL = 2048
+"""The size of what is validated without counting its steps, if no value of that size can take too many."""
 MAX_VIOLATIONS = 5
 """How many are told at once."""
 EXPLAINED_STEPS = 20_000
@@ -36,7 +38,7 @@ class CompiledSchema:
         UnusableSchema: It is malformed, too large, refers to what it does not hold, or costs too much.
     """
 
-    __slots__ = ("_is_valid", "_iter_errors", "_max_steps", "_work")
+    __slots__ = ("_is_valid", "_iter_errors", "_max_steps", "_small_is_cheap", "_work")
 
     def __init__(self, schema: Any, *, formats: bool = False, max_nodes: int = 10_000, max_steps: int = 10**6) -> None:
         if not isinstance(schema, dict | bool):
@@ -52,9 +54,14 @@ class CompiledSchema:
         self._max_steps = max_steps
         if self._work.steps([(1, 1, 1)]) > max_steps:
             raise UnusableSchema(f"even the smallest value may cost more than {max_steps} steps")
+        self._small_is_cheap = self._work.bounds_small(SMALL, SMALL_CONTAINERS, max_steps)
         validator = _compiled(schema, formats)
         self._is_valid = validator.is_valid
         self._iter_errors = validator.iter_errors
+
+    def accepts_small(self, value: Any) -> bool:
+        """Whether a value that `is_small` fits. False if that takes a closer look."""
+        return self._small_is_cheap and self._fits(value)
 
     def violations(self, value: Any, levels: Sequence[Level]) -> Sequence[Violation]:
         """Where `value`, which `measure` gave these `levels`, breaks the schema; empty if nowhere."""
@@ -63,11 +70,19 @@ class CompiledSchema:
             return [
                 Violation("", "max_steps", "is too large and too deep to be checked against this schema; send less")
             ]
-        if self._is_valid(value):
+        if self._fits(value):
             return ()
         if steps > EXPLAINED_STEPS:
             return [Violation("", "schema", "does not match; it is too large to say where")]
         return [explained(error) for error in islice(self._iter_errors(value), MAX_VIOLATIONS)]
+
+    def _fits(self, value: Any) -> bool:
+        try:
+            return self._is_valid(value)
+        except (Exception, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as panic:  # of the library: no Exception, so it would end more than this call
+            raise RuntimeError("the validator failed in a way that nobody foresaw") from panic
 
 
 def _compiled(schema: Any, formats: bool) -> jsonschema_rs.Validator:  # noqa: FBT001 - one caller, one flag
@@ -80,7 +95,7 @@ def _compiled(schema: Any, formats: bool) -> jsonschema_rs.Validator:  # noqa: F
         raise UnusableSchema(
             f"{'/' + where if where else 'it'} is no valid schema: {_one_line(error.message)}"
         ) from None
-    except BaseException as error:  # a panic of the library is no Exception
+    except BaseException as error:  # a panic of the library too, which is no Exception
         raise UnusableSchema(f"it cannot be compiled: {_one_line(str(error))}") from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 CONTAINERS = frozenset({dict, list})
 SCALARS = frozenset({str, bool})
+SMALL_CONTAINERS = 16
 SHORT = 64
 """Up to here all keys of an object together count as one long key: to look at each costs more than it says."""
 NODE = 3
@@ -29,6 +30,18 @@ class Bounds:
     depth: int
     string: int
     items: int
+
+    def small(self, most: int) -> Small:
+        """What is within these bounds whatever it is made of, and not larger than `most`."""
+        return Small(min(most, self.size, self.string, NODE * self.items), min(SMALL_CONTAINERS, self.depth))
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """What most values are. `size` is all that a value's parts have together, `containers` how many may nest."""
+
+    size: int
+    containers: int
 
 
 class OverLimit(Exception):  # noqa: N818 - it is an answer
@@ -91,6 +104,41 @@ def measure(value: Any, bounds: Bounds, *, strict: bool = True) -> list[Level]:
         size += characters + NODE * nodes
         found.append((nodes, characters, longest))
         level = below
+
+
+def is_small(value: dict[str, Any] | list[Any], small: Small, *, strict: bool = True) -> bool:
+    """Whether a value is small at first sight: then no bound is broken. If not, `measure` tells what it is.
+
+    The total bounds every part, and the number of objects and arrays bounds how deep they nest.
+
+    Raises:
+        OverLimit: A key is no string.
+    """
+    size = NODE
+    most, left = small.size, small.containers
+    waiting: list[Any] = [value]
+    while waiting:
+        item = waiting.pop()
+        left -= 1
+        size += NODE * len(item)
+        if left < 0 or size > most:
+            return False
+        if type(item) is dict:
+            size += _length_of_keys(item)
+            item = item.values()
+        for child in item:
+            kind = type(child)
+            if kind is str:
+                size += len(child)
+            elif kind is dict or kind is list:
+                waiting.append(child)
+            elif strict and child is not None and kind is not bool and not _is_plain(child):
+                return False
+    return size <= most
+
+
+def _is_plain(number: Any) -> bool:
+    return type(number) is int and SMALLEST <= number <= LARGEST
 
 
 def _length_of_keys(item: dict[Any, Any]) -> int:

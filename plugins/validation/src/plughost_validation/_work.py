@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
 from plughost_validation._patterns import cost_of
-from plughost_validation._shape import Level
+from plughost_validation._shape import NODE, Level
 
 IN_PLACE = frozenset({"not", "if", "then", "else"})
 IN_PLACE_LISTS = frozenset({"allOf", "anyOf", "oneOf"})
@@ -132,6 +132,11 @@ class Work:
                 break
             total += nodes * cost.value + characters * (cost.character + longest * cost.pair)
         return total
+
+    def bounds_small(self, size: int, depth: int, max_steps: float) -> bool:
+        """Whether no instance of this size and depth can take more steps, whatever it is made of."""
+        most = _most(self._at(level) for level in range(depth + 1))
+        return size * (most.value / NODE + most.character + size * most.pair) <= max_steps
 
     def _at(self, depth: int) -> Cost:
         while len(self._table) <= depth:
