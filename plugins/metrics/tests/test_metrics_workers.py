@@ -120,11 +120,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 async def test_numbers_are_counted_once_through_changes_of_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
