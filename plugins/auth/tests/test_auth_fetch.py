@@ -150,3 +150,11 @@ async def test_document() -> None:
     async with answering(OK + b"content-length: 2\r\n\r\n{}") as url:
         assert await fetcher.get(url, trusted=url) == b"{}"
         await fetcher.aclose()
+
+
+@pytest.mark.parametrize("spelling", ["127.1", "0x7f000001", "2130706433", "localhost"])
+async def test_addresses_in_disguise(spelling: str) -> None:
+    """Addresses that only a resolver understands are looked at as what they resolve to (S1)."""
+    fetcher = Fetcher(timeout=5)
+    with pytest.raises(FetchError, match=r"leads to (127\.0\.0\.1|::1)"):
+        await fetcher.get(f"https://{spelling}/keys", trusted=TRUSTED)

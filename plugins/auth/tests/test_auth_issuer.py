@@ -301,6 +301,7 @@ async def test_bad_token_is_verified_once(virtual_clock: VirtualClock) -> None:
     assert found.cache.why_bad(digest_of(bad.encode())) is Reason.SIGNATURE
     token = new.token(virtual_clock.time())
     assert await refused(found, token) is Reason.KEY
+    assert found.cache.why_bad(digest_of(token.encode())) is None
     documents.documents[f"{ISSUER}/keys"] = jwks(ES, new)
     await virtual_clock.sleep(30)
     assert await refused(found, token) is None

@@ -49,10 +49,10 @@ class ScopeRules:
         return self.required if name is None else self._needed(name)
 
     def needed_by_body(self, message: Any) -> frozenset[str]:
-        """Every scope that a JSON-RPC message needs, or all of those in a batch together."""
-        messages = message if isinstance(message, list) else [message]
-        found = [self.needed(item.get("method"), item.get("params")) for item in messages if isinstance(item, Mapping)]
-        return self.required.union(*found)
+        """Every scope that a JSON-RPC message needs; the endpoint takes no batches."""
+        if not isinstance(message, Mapping):
+            return self.required
+        return self.needed(message.get("method"), message.get("params"))
 
     def _look_up(self, name: str) -> frozenset[str]:
         return self.required.union(*(scopes for glob, scopes in self.by_target.items() if fnmatchcase(name, glob)))
