@@ -41,7 +41,8 @@ class Statement:
 
     where: str
     """Its place in the policy: `roles.editor.rules[0]`."""
-    rule: Rule
+    text: str
+    """What it says, for people."""
     deny: bool
     permissions: frozenset[str]
     provider: Glob | None
@@ -55,7 +56,9 @@ class Statement:
         names = {kind: Glob(globs, ignore_case=deny) for kind in kinds if (globs := getattr(rule, kind))}
         conditions = tuple(Condition(name, expected) for name, expected in rule.arguments.items())
         given = frozenset(rule.deny or rule.allow)
-        return cls(where, rule, deny, given, Glob(rule.provider) if rule.provider else None, names, conditions)
+        written = rule.model_dump(exclude_defaults=True, mode="json")
+        text = f"{where}: " + ", ".join(f"{key} {_shown(value)}" for key, value in written.items())
+        return cls(where, text, deny, given, Glob(rule.provider) if rule.provider else None, names, conditions)
 
     def concerns(self, kind: Kind, provider: str, name: str) -> bool:
         """Whether it speaks of this target, some arguments given."""
@@ -73,8 +76,7 @@ class Statement:
         return glob.possibly(name) if self.deny else glob.surely(name)
 
     def __str__(self) -> str:
-        rule = self.rule.model_dump(exclude_defaults=True, mode="json")
-        return f"{self.where}: " + ", ".join(f"{key} {_shown(value)}" for key, value in rule.items())
+        return self.text
 
 
 def _shown(value: Any) -> str:
@@ -120,14 +122,14 @@ class Verdict:
         given = arguments if isinstance(arguments, Mapping) else {}
         for statement in self.denies:
             if all(condition.may_hold(given) for condition in statement.conditions):
-                return "refused", (str(statement),), tuple(condition.name for condition in statement.conditions)
+                return "refused", (statement.text,), tuple(condition.name for condition in statement.conditions)
         held: tuple[str, ...] = self.because
         for group in self.allows:
             faults: dict[str, None] = {}
             for statement in group:
                 wrong = [condition.name for condition in statement.conditions if not condition.holds(given)]
                 if not wrong:
-                    held = (*held, str(statement))
+                    held = (*held, statement.text)
                     break
                 faults.update(dict.fromkeys(wrong))
             else:
