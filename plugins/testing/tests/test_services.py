@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
 from mcp import Client
 from plughost_testing import HostFactory
-from plughost_testing.services import HostProcess, PostgreSQL, Program, Prometheus, Redis, Service, ServiceError, Stack
+from plughost_testing.services import (
+    HostProcess,
+    Nginx,
+    PostgreSQL,
+    Program,
+    Prometheus,
+    Redis,
+    Service,
+    ServiceError,
+    Stack,
+)
 from plughost_testing.services.service import wait_until
 
 SERVER = """
@@ -91,6 +102,18 @@ def test_prometheus(stack: Stack) -> None:
         return [sample["value"][1] for sample in second.query('up{job="plughost"}')] == ["1"]
 
     assert wait_until(scraped, 20)
+
+
+@pytest.mark.services
+def test_nginx(stack: Stack) -> None:
+    """It serves the site it is given, and what is wrong with the site is in the error."""
+    nginx = stack.start(Nginx("server { listen 127.0.0.1:{port}; location / { return 200 hello; } }"))
+    with urlopen(nginx.url) as answer:
+        assert answer.read() == b"hello"
+    nginx.restart()
+    assert nginx.ready()
+    with pytest.raises(ServiceError, match="unknown directive"):
+        stack.start(Nginx("sever { listen {port}; }"))
 
 
 @pytest.mark.anyio

@@ -15,6 +15,7 @@ Each can be killed, frozen, thawed and restarted; each keeps its port and its da
 from __future__ import annotations
 
 from plughost_testing.services.host import HostProcess
+from plughost_testing.services.nginx import Nginx
 from plughost_testing.services.postgresql import PostgreSQL
 from plughost_testing.services.prometheus import Prometheus
 from plughost_testing.services.redis import Redis
@@ -23,6 +24,7 @@ from plughost_testing.services.stack import Stack
 
 __all__ = [
     "HostProcess",
+    "Nginx",
     "PostgreSQL",
     "Program",
     "Prometheus",
