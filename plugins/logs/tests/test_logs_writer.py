@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from plughost_logs._file import RotatedFile
+from plughost_logs._file import Console, RotatedFile
 from plughost_logs._writer import Writer
 
 
@@ -31,6 +33,9 @@ class Held:
     def close(self) -> None:
         pass
 
+    def abandon(self) -> None:
+        pass
+
 
 def confess(count: int) -> bytes:
     return b"lost %d" % count
@@ -38,6 +43,33 @@ def confess(count: int) -> bytes:
 
 def make(sink: Held, render: Callable[[str], bytes] = str.encode, limit: int = 10) -> Writer[str]:
     return Writer(sink, render, confess, limit=limit)
+
+
+def test_a_pipe_that_nobody_reads_holds_up_nobody_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that start a host on stdio may not read its standard error: it must be able to end all the same."""
+    read, write = os.pipe()
+    with os.fdopen(write, "w", encoding="utf-8") as stderr, os.fdopen(read, "rb") as reader:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        writer = Writer(Console(), str.encode, confess, limit=10)
+        writer.put("x" * 1_000_000)
+        assert not writer.flush(0.2)
+        assert os.get_blocking(write) is False  # who writes from now on does not wait
+        assert reader.read1(1_000_000)  # now the one that hung goes on, and gives up
+        assert writer.close(10)
+    assert isinstance(writer.failure, BlockingIOError)
+
+
+def test_flushed_is_written() -> None:
+    """When `flush` returns, all that was put before has been written, and the writer goes on."""
+    sink = Held()
+    sink.go.set()
+    writer = make(sink)
+    writer.put("one")
+    assert writer.flush(10)
+    assert sink.lines == [b"one"]
+    writer.put("two")
+    assert writer.close(10)
+    assert sink.lines == [b"one", b"two"]
 
 
 def test_whoever_logs_does_not_wait_for_a_sink_that_blocks() -> None:

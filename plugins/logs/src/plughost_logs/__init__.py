@@ -88,10 +88,10 @@ class LogsPlugin(MCPPlugin[LogsConfig]):
         LOGGERS.enter(self._claim)
 
     async def unregister(self) -> None:
-        """Give the root logger back, and write what waits."""
+        """Write what waits, and give the root logger back."""
+        written = await anyio.to_thread.run_sync(self.writer.flush, FLUSH)
         LOGGERS.leave(self._claim)
-        written = await anyio.to_thread.run_sync(self.writer.close, FLUSH)
-        if not written:
+        if not (await anyio.to_thread.run_sync(self.writer.close, FLUSH if written else 0.0)):
             logger.error("%s: %d lines were not written within %s s", self.name, self.writer.waiting, FLUSH)
 
     @hookimpl

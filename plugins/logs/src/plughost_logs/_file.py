@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -16,18 +17,29 @@ MODE = 0o640
 
 
 class Console:
-    """Standard error. It belongs to the process, and stays open."""
+    """Standard error. It belongs to the process, and stays open.
+
+    Written past Python's buffer: a write that hangs would hold its lock, also when the process ends.
+    """
 
     def write(self, data: bytes) -> None:
-        stream = getattr(sys.stderr, "buffer", None)
-        if stream is None:  # something that is not a file was put in its place
+        try:
+            target = sys.stderr.fileno()
+        except (OSError, AttributeError):  # something that is not a file was put in its place
             sys.stderr.write(data.decode())
+            sys.stderr.flush()
         else:
-            stream.write(data)
-        sys.stderr.flush()
+            _write_all(target, data)
 
     def close(self) -> None:
         pass
+
+    def abandon(self) -> None:
+        """Nobody reads the pipe: who writes from now on loses a line, and does not wait."""
+        with suppress(OSError, AttributeError):
+            target = sys.stderr.fileno()
+            if stat.S_ISFIFO(os.fstat(target).st_mode):  # a terminal is also the shell's
+                os.set_blocking(target, False)
 
 
 class RotatedFile:
@@ -49,12 +61,13 @@ class RotatedFile:
             self._file = self._open()
         if (size := os.fstat(self._file).st_size) and size + len(data) > self._max_size:
             self._rotate(size)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        _write_all(self._file, data)
 
     def close(self) -> None:
         os.close(self._file)
+
+    def abandon(self) -> None:
+        pass
 
     def _open(self) -> int:
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
@@ -84,3 +97,9 @@ class RotatedFile:
 
     def _backup(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _write_all(target: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(target, rest) :]

@@ -20,6 +20,9 @@ class Sink(Protocol):
 
     def close(self) -> None: ...
 
+    def abandon(self) -> None:
+        """A write hangs: whoever else writes there must not."""
+
 
 class Writer(Generic[T]):
     """A bounded queue of items, and the thread that renders and writes them.
@@ -34,7 +37,7 @@ class Writer(Generic[T]):
         self._render = render
         self._confess = confess
         self._limit = limit
-        self._queue: SimpleQueue[T | None] = SimpleQueue()
+        self._queue: SimpleQueue[T | threading.Event | None] = SimpleQueue()
         self._stopping = threading.Event()
         self.written = 0
         self.lost = 0
@@ -55,8 +58,16 @@ class Writer(Generic[T]):
     def waiting(self) -> int:
         return self._queue.qsize()
 
-    def close(self, timeout: float) -> bool:
+    def flush(self, timeout: float) -> bool:
         """Write what waits, at most for `timeout` seconds. Says whether all of it is written."""
+        done = threading.Event()
+        self._queue.put(done)
+        if not done.wait(timeout):
+            self._sink.abandon()
+        return done.is_set()
+
+    def close(self, timeout: float) -> bool:
+        """Write what waits, as `flush` does, and end."""
         self._stopping.set()
         self._queue.put(None)
         self._thread.join(timeout)
@@ -68,13 +79,16 @@ class Writer(Generic[T]):
             if first is not None:
                 self._stopping.wait(GATHER)
             items = [first, *self._rest()]
-            self._write([item for item in items if item is not None])
+            self._write([item for item in items if item is not None and not isinstance(item, threading.Event)])
+            for item in items:
+                if isinstance(item, threading.Event):
+                    item.set()
             if None in items:
                 self._sink.close()
                 return
 
-    def _rest(self) -> list[T | None]:
-        found: list[T | None] = []
+    def _rest(self) -> list[T | threading.Event | None]:
+        found: list[T | threading.Event | None] = []
         while len(found) < self._limit:
             try:
                 found.append(self._queue.get_nowait())
