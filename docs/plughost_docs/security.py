@@ -28,16 +28,36 @@ REQUIREMENTS: Mapping[str, str] = {
     "A5": "A token in the query string is refused.",
     "A6": "The issuer is compared exactly; keys are kept by issuer.",
     "A7": "Forged, expired, early or mistyped tokens are answered 401; keys are fetched in no storm, kept for a time.",
+    "A8": "Lists and calls are decided by one function: what may not be called is not seen; hidden is like missing.",
+    "A9": "Deny by default with rbac; rules decide on the provider and its own name, after TRANSFORM.",
+    "A10": "Tool annotations never raise a privilege.",
     "H1": "A session id is no authentication: a session is bound to the credential that opened it; others miss it.",
+    "H2": "`requestState` is sealed, bound to principal, request and time; its keys are shared and rotated.",
+    "H3": "What carries `requestState` or `inputResponses` is never cached or shared.",
+    "K1": "Kept by default are lists and reads, by `ttlMs` and `cacheScope`; a tool only if the operator names it.",
+    "K2": "A key holds tenant, principal, provider and canonical arguments; private entries never cross principals.",
+    "K3": "Errors, `isError` and `input_required` are never kept; what a policy filtered becomes private.",
+    "K4": "A kept value cannot be changed through what was handed out.",
+    "K5": "Only calls of named tools are shared; a leader that leaves harms no follower, and none runs twice.",
+    "P1": "Pins are SHA-256 over canonical JSON of the whole tool, prompt or resource.",
+    "P2": "What is changed, added, removed or renamed is quarantined until it is approved.",
+    "P3": "A pin store that cannot be read blocks; it is never open.",
+    "P4": "Every text of a schema, and results, are scanned for hidden characters and instructions.",
+    "P5": "The same name from two providers is an error.",
+    "P6": "Structured output is held against its schema; no `$ref` is fetched; schemas are bounded in size and time.",
+    "G1": "A guard that raises or hangs refuses, unless its `fail_mode` is `open`; then it is counted.",
     "G2": "An unknown plugin or provider name, or a fault of the configuration, stops the start with a message.",
     "G3": "There are no default secrets, and placeholder secrets are refused.",
+    "G4": "A limit over several buckets takes from all or from none.",
     "G5": "One upstream's failure never removes another's tools.",
+    "G6": "Logs, audit and errors hold no arguments, results or tokens unless the operator names fields.",
     "G7": "A plugin's unhandled exception reaches the client as a generic error with a request id; the log has more.",
+    "G8": "Audit entries are hash-chained; one that was altered is found.",
     "S1": "A URL that a document names is https and leads to public addresses, at dial time; no redirect is followed.",
     "L1": "stdio commands are argument lists without a shell; the child's environment is an allow-list.",
     "L2": "The process group of a stdio server is killed on stop, crash and host exit: no orphan after 1,000 cycles.",
 }
-"""Id → requirement, of those that the packages here implement."""
+"""Id → requirement."""
 
 _ID = re.compile(rf"\b(?:{'|'.join(sorted(REQUIREMENTS, key=len, reverse=True))})\b")
 
