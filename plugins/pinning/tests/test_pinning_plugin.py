@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from plughost import ErrorCode, Host, Kind, PluginError, ProviderError, create_host
 from plughost_pinning import PinningConfig, PinningPlugin, _metrics
 from plughost_testing import (
+    ClientFactory,
     HostFactory,
     RecordingMiddleware,
     ScriptedProvider,
@@ -170,6 +171,23 @@ async def test_prompts_resources_templates_and_instructions_are_pinned_too(host:
     answer = await running.run_operation("pinning", "approve", {"all": True})
     assert [item["kind"] for item in answer["left"]] == ["instructions"]
     await running.dispatch(make_call("resources/read", {"uri": "note://2"}))
+
+
+async def test_instructions_that_change_are_not_told(host: HostFactory, client: ClientFactory, file: Path) -> None:
+    """Clients of both eras read what was approved and nothing else; that of other providers stays (P2)."""
+    provider, other = notes(), ScriptedProvider("other", tools=["other"], instructions="Be brief.")
+    provider.instructions = "Be kind."
+    running = await host(pinning(file), providers=[provider, other])
+    before = await client(running)
+    assert before.instructions == "## notes\nBe kind.\n\n## other\nBe brief."
+    provider.instructions = POISON
+    provider.down()
+    provider.up()
+    await settle(running)
+    assert (await client(running)).instructions == "## other\nBe brief."
+    await running.run_operation("pinning", "approve", {"names": ["notes/instructions"]})
+    await settle(running)
+    assert POISON in ((await client(running)).instructions or "")
 
 
 async def test_what_clients_alone_are_shown_is_checked_too(host: HostFactory, file: Path) -> None:

@@ -171,7 +171,7 @@ def test_nesting_is_no_way_out() -> None:
 def test_everyday_orders_are_told_and_hold_up_nobody() -> None:
     """`low` is for the operator's eyes."""
     assert list(instructions("You must first call `login`.")) == [("low", "an order to the model")]
-    assert list(instructions("A" * 400)) == [("low", "a long encoded text")]
+    assert [str(found) for found in scan("A" * 400)] == ["a long encoded text in it"]
 
 
 # -- beside others ----------------------------------------------------------------------------------------------------

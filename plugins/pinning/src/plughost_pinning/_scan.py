@@ -18,6 +18,9 @@ MOST_TEXTS = 20_000
 MOST_CHARACTERS = 256 * 1024
 """Characters that are looked at in one definition or result."""
 
+BLOB = 400
+"""Characters of a word from which on it is none."""
+
 Severity = Literal["high", "low"]
 
 
@@ -89,35 +92,37 @@ def _joins_nothing(text: str, at: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A shape of instructions. Its pattern is tried on lower-case text that holds one of the triggers."""
+    """A shape of instructions. Its pattern is tried on lower-case text that holds one word of each group."""
 
     severity: Severity
     what: str
-    triggers: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
     pattern: re.Pattern[str]
 
 
+_IGNORE = ("ignore", "disregard", "forget", "override", "bypass")
+_NOT = ("do not", "don't", "never", "must not", "should not", "without")
+_ROLES = ("important", "system", "instruction", "secret", "hidden", "admin", "critical", "assistant", "override")
+_KEYS = (".ssh", "id_rsa", "mcp.json", ".aws", "/etc/passwd", "/etc/shadow", ".netrc", ".kube", ".gnupg")
 _ORDERS = (
     _Order(
         "high",
         "a hidden section",
-        ("<", "[/"),
-        re.compile(
-            r"</?\s{0,3}(?:important|system|instructions?|secret|hidden|admin|critical|assistant|override)\s{0,3}>"
-        ),
+        (("<",), _ROLES),
+        re.compile(rf"</? ?(?:{'|'.join(_ROLES)})s? ?>"),
     ),
     _Order(
         "high",
         "markup of a chat",
-        ("<|", "[inst", "<<sys", "[/inst"),
+        (("<|", "[inst", "[/inst", "<<sys"),),
         re.compile(r"<\|(?:im_start|im_end|system|user|assistant|endoftext)\|>|\[/?inst\]|<<sys>>"),
     ),
     _Order(
         "high",
         "an order to ignore other instructions",
-        ("ignore", "disregard", "forget", "override", "bypass"),
+        (_IGNORE, ("instruction", "prompt", "directives", "guidelines", "system message", "safety rules")),
         re.compile(
-            r"\b(?:ignore|disregard|forget|override|bypass)\b(?: \w{1,12}){0,2} "
+            rf"\b(?:{'|'.join(_IGNORE)})\b(?: \w{{1,12}}){{0,2}} "
             r"(?:previous|prior|above|earlier|preceding|foregoing|other|your|all|any|these|those|system)"
             r"(?: \w{1,12}){0,4} (?:instructions?|prompts?|directives|guidelines|system message|safety rules)\b"
         ),
@@ -125,9 +130,9 @@ _ORDERS = (
     _Order(
         "high",
         "an order to keep something from the user",
-        ("user",),
+        ((" user",), _NOT, ("tell", "inform", "mention", "reveal", "notify", "disclos", "alert", "show")),
         re.compile(
-            r"\b(?:do not|don't|never|must not|should not|without) (?:\w{1,12} ){0,2}?"
+            rf"\b(?:{'|'.join(_NOT)}) (?:\w{{1,12}} ){{0,2}}?"
             r"(?:tell|telling|inform|informing|mention|mentioning|reveal|revealing|notify|notifying|disclose|disclosing"
             r"|alert|alerting|show|showing)\b(?:[^.]|\.(?! )){0,30}\b(?:the |your )users?\b"
         ),
@@ -135,47 +140,56 @@ _ORDERS = (
     _Order(
         "high",
         "an order to read keys",
-        (".ssh", "id_rsa", "mcp.json", ".aws", "/etc/passwd", "/etc/shadow", ".netrc", ".kube", ".gnupg"),
+        (_KEYS,),
         re.compile(
             r"\b(?:read|cat|open|load|access|fetch|include|attach|send|pass)\b(?:[^.]|\.(?! )){0,80}"
-            r"(?:\.ssh\b|id_rsa|mcp\.json|\.aws\b|/etc/passwd|/etc/shadow|\.netrc|\.kube\b|\.gnupg)"
+            rf"(?:{'|'.join(map(re.escape, _KEYS))})"
         ),
     ),
     _Order(
         "high",
         "an order to show the system prompt",
-        ("prompt", "instructions", "message"),
+        (("system ", "hidden ", "developer ", "initial "), ("reveal", "print", "repeat", "output", "leak", "dump")),
         re.compile(
-            r"\b(?:reveal|print|repeat|output|leak|dump|exfiltrate)\b(?:[^.]|\.(?! )){0,40}"
+            r"\b(?:reveal|print|repeat|output|leak|dump)\b(?:[^.]|\.(?! )){0,40}"
             r"\b(?:system|hidden|developer|initial) (?:prompts?|instructions|messages?)\b"
         ),
     ),
     _Order(
         "low",
         "an order to the model",
-        ("you must", "you are now", "from now on", "before using", "before calling", "new instructions"),
+        (("you must", "you are now", "from now on", "before using", "before calling", "new instructions"),),
         re.compile(
             r"\byou must (?:always|first|now|never)\b|\byou are now\b|\bfrom now on\b|\bnew instructions:"
             r"|\bbefore (?:using|calling) (?:this|any|other)\b"
         ),
     ),
 )
-_BLANKS = re.compile(r"[\s\u00a0]+")
-_BLOB = re.compile(r"[A-Za-z0-9+/]{400}")
 
 
 def instructions(text: str) -> Iterator[tuple[Severity, str]]:
     """What in a text gives orders to a model: severity, and what it is."""
-    folded = text if text.isascii() else unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
-    folded = folded.lower().replace("\u2019", "'")
-    lined: str | None = None
+    folded = text if text.isascii() else unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).replace("\u2019", "'")
+    folded = " ".join(folded.lower().split())
     for order in _ORDERS:
-        if any(trigger in folded for trigger in order.triggers):
-            lined = _BLANKS.sub(" ", folded) if lined is None else lined
-            if order.pattern.search(lined):
-                yield order.severity, order.what
-    if len(text) >= 400 and _BLOB.search(text):
-        yield "low", "a long encoded text"
+        if _has_each(folded, order.groups) and order.pattern.search(folded):
+            yield order.severity, order.what
+
+
+def _has_each(text: str, groups: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether a text holds a word of each group. Plain loops: this is most of what an honest result costs."""
+    for group in groups:
+        for word in group:
+            if word in text:
+                break
+        else:
+            return False
+    return True
+
+
+def has_blob(text: str) -> bool:
+    """Whether a text holds a long word that could be another one encoded."""
+    return any(len(word) >= BLOB and word.isascii() for word in text.split())
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
@@ -203,6 +217,8 @@ def scan_text(text: str, where: str = "") -> Iterator[Finding]:
         yield Finding("high", kind, where)
     for severity, what in instructions(text):
         yield Finding(severity, what, where)
+    if len(text) >= BLOB and has_blob(text):
+        yield Finding("low", "a long encoded text", where)
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str]]:
