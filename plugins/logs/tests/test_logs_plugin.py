@@ -33,6 +33,7 @@ from plughost_logs import LogsConfig, LogsPlugin
 from plughost_logs._elastic import FIELDS, OWN_FIELDS
 from plughost_logs.cli import logs
 from plughost_testing import ScriptedProvider, VirtualClock, make_call, make_host, text
+from starlette.requests import Request
 
 pytestmark = pytest.mark.anyio
 
@@ -111,6 +112,17 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in document.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
+
+
+@pytest.mark.parametrize(("client", "shown"), [("192.0.2.7", {"ip": "192.0.2.7"}), ("not an address", None)])
+async def test_http_tells_trace_and_client(logging_host: Any, log: Log, client: str, shown: Any) -> None:
+    """The trace of a caller that sends it as a header; the client's address, if it is one."""
+    made = call("add")
+    headers = [(b"traceparent", f"00-{TRACE}-b7ad6b7169203331-01".encode())]
+    made.request = Request({"type": "http", "headers": headers, "client": (client, 1)})
+    async with logging_host() as host:
+        await host.dispatch(made)
+    assert (log.calls[0]["trace"]["id"], log.calls[0].get("client")) == (TRACE, shown)
 
 
 async def test_each_request_has_a_line(logging_host: Any, log: Log) -> None:

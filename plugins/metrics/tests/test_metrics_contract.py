@@ -14,7 +14,7 @@ class TestMetrics(PluginContract):
         "buckets": [[], [1, 1], [2, 1], [0, 1]],
         "path": ["metrics", "/"],
         "token": ["short"],
-        "otlp": [{"endpoint": "localhost:4318"}, {}],
+        "otlp": [{"endpoint": "localhost:4318"}, {"endpoint": "http://me:pw@collector"}, {}],
     }
     handles = ()
     fails = "open"

@@ -128,9 +128,9 @@ class LogsPlugin(MCPPlugin[LogsConfig]):
         if calls_logger.isEnabledFor(level):
             if config.arguments:
                 given = arguments(call, config.arguments)
-                fields |= {
-                    f"labels.argument_{name}": self._redactor.value(name, value) for name, value in given.items()
-                }
+                for name, value in given.items():
+                    label = name.replace(".", "_")  # labels are flat
+                    fields[f"labels.argument_{label}"] = self._redactor.value(name, value)
             calls_logger.log(level, "%s", message, extra={ENDED: (self.name, fields)})
 
     @hookimpl

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
+from ipaddress import ip_address
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
@@ -26,7 +28,7 @@ def correlation(call: Call | None) -> dict[str, Any]:
         found["trace.id"], found["span.id"] = f"{span.trace_id:032x}", f"{span.span_id:016x}"
     if call is None:
         return found
-    if "trace.id" not in found and (trace_id := _trace_of_caller(call.meta)):
+    if "trace.id" not in found and (trace_id := _trace_of_caller(call)):
         found["trace.id"] = trace_id
     found["mcp.method.name"] = call.method
     if call.request_id is not None:
@@ -40,9 +42,10 @@ def correlation(call: Call | None) -> dict[str, Any]:
     return found
 
 
-def _trace_of_caller(meta: Mapping[str, Any]) -> str:
-    """The trace id in the caller's `traceparent`, for hosts that do not trace."""
-    parts = str(meta.get("traceparent", "")).split("-")
+def _trace_of_caller(call: Call) -> str:
+    """The trace id in the caller's `traceparent`, in `_meta` or the HTTP header, for hosts that do not trace."""
+    header = call.request.headers.get("traceparent", "") if call.request is not None else ""
+    parts = str(call.meta.get("traceparent", header)).split("-")
     trace_id = parts[1].lower() if len(parts) == 4 else ""
     return trace_id if len(trace_id) == 32 and trace_id.strip("0") and not trace_id.strip("0123456789abcdef") else ""
 
@@ -69,7 +72,8 @@ def ending(
     if call.provider is not None:
         fields["plughost.provider"] = call.provider
     if call.request is not None and call.request.client is not None:
-        fields["client.ip"] = call.request.client.host
+        with suppress(ValueError):  # a proxy's word, perhaps; Elasticsearch refuses lines whose address is none
+            fields["client.ip"] = str(ip_address(call.request.client.host))
     if isinstance(error, MCPError):
         fields["error.code"] = str(error.code)
     how = "tool_error" if tool_error else outcome.value

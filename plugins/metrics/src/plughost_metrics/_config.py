@@ -22,6 +22,8 @@ def _collector(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"{url!r} is no URL of a collector; write for example 'http://localhost:4318'")
+    if parts.username is not None:
+        raise ValueError("the URL holds credentials, which would be shown with it; put them in headers")
     return parts._replace(path="/v1/metrics").geturl() if parts.path in {"", "/"} else url
 
 

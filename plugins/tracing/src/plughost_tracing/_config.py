@@ -16,8 +16,8 @@ class TracingConfig(PluginConfig):
 
     protocol: Literal["http", "grpc", "console"] = "http"
     """How spans are exported: OTLP over HTTP or gRPC (`pip install 'plughost-tracing[grpc]'`), or to standard error."""
-    endpoint: str | None = Field(default=None, pattern=r"^https?://")
-    """URL of the collector; if absent, of one on this machine: `http://127.0.0.1:4318/v1/traces`, gRPC port 4317."""
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[^/@]+(/|$)")
+    """URL of the collector, without credentials, which belong in `headers`; if absent, of one on this machine."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Headers of every export, credentials above all."""
     timeout: Duration = Field(default=10.0, gt=0)
