@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import click
-from bench import churn, gateway, limits, per_call, startup
+from bench import churn, events, gateway, limits, per_call, startup
 from bench.report import measure
 from bench.rows import ROWS, Row
 from bench.timing import FULL, QUICK, TINY, Effort
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "explanation" / "performance.md"
-MODULES = (per_call, gateway, churn, startup, limits)
+MODULES = (per_call, gateway, churn, startup, limits, events)
 """Importing them fills `ROWS`."""
 
 
