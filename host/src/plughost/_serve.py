@@ -12,11 +12,13 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import uvicorn
 from anyio.abc import Process, TaskGroup
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from plughost._config import HostConfig, load_config
 from plughost._control import serve_control
@@ -261,11 +263,27 @@ class _Serving:
                 await _reload(self.host)
 
 
+def _telling_peer(app: ASGIApp) -> ASGIApp:
+    """Put who really connected into the scope, before uvicorn replaces it by what `X-Forwarded-For` says.
+
+    A plugin that believes a proxy has to know that it is the proxy that speaks.
+    """
+    believed = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+    forwarded = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", app), trusted_hosts=believed))
+
+    async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["plughost.peer"] = (scope.get("client") or (None,))[0]
+        await forwarded(scope, receive, send)
+
+    return tell
+
+
 async def _listen(listener: socket.socket, serving: _Serving) -> None:
     """Serve HTTP on a socket."""
     settings = serving.host.settings
     config = uvicorn.Config(
-        serving.host.app,
+        _telling_peer(serving.host.app),
+        proxy_headers=False,  # done by `_telling_peer`
         lifespan="off",
         log_config=None,
         access_log=False,
