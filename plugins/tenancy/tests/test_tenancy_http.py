@@ -15,6 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 from plughost import Call, CallNext, ErrorCode, Host, MCPPlugin, Middleware, Phase, Principal, Refusal, Result, hookimpl
 from plughost_tenancy import TenancyConfig, TenancyPlugin
 from plughost_testing import ScriptedProvider, make_host
+from plughost_testing.services import HostProcess, Stack
 from starlette.middleware import Middleware as HTTPMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -89,6 +90,31 @@ async def test_a_header_counts_from_a_trusted_proxy() -> None:
         twice = [*headers_for(LIST).items(), ("x-tenant", "a"), ("x-tenant", "b")]
         body = httpx2.Request("POST", "http://x", json=LIST).content
         assert (await fetch(host.app, body, twice)).message["error"]["data"] == {"reason": "ambiguous"}
+
+
+async def test_an_address_that_a_client_wrote_is_not_trusted() -> None:
+    """Not where the server took it from `X-Forwarded-For`, before the host could see who connected."""
+    proxies = {"header": "x-tenant", "trusted_proxies": ["10.0.0.0/8"]}
+    async with make_host(plugin(**proxies), providers=providers()) as host:
+        told = {"x-tenant": "a", "x-forwarded-for": "198.51.100.1, 10.0.0.7:99"}
+        reply = await post(host.app, LIST, told, client=("10.0.0.7", 99))
+        assert reply.message["error"]["data"] == {"reason": "not_a_member"}
+        assert "result" in (await post(host.app, LIST, told, client=("10.0.0.8", 99))).message
+
+
+@pytest.mark.parametrize(("trusted", "served"), [("127.0.0.1", True), ("10.0.0.0/8", False)])
+def test_the_proxy_is_who_connects(stack: Stack, trusted: str, served: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """On `plughost serve`, a proxy on this machine is trusted as such, and no `X-Forwarded-For` makes one."""
+    config = {
+        "providers": {"notes": {"python": "server:mcp"}},
+        "plugins": {"tenancy": {"header": "x-tenant", "trusted_proxies": [trusted]}},
+    }
+    server = 'from mcp.server.mcpserver import MCPServer\n\nmcp = MCPServer("notes")\n'
+    process = stack.start(HostProcess(config, files={"server.py": server}))
+    headers = {**headers_for(LIST), "x-tenant": "a", "x-forwarded-for": "10.0.0.7"}
+    del headers["host"]
+    reply = httpx2.post(process.url, json=LIST, headers=headers).json()
+    assert ("result" in reply) is served, reply
 
 
 async def test_a_header_that_contradicts_the_token_is_refused() -> None:

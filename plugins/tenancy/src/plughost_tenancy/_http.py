@@ -14,6 +14,23 @@ SESSION = b"mcp-session-id"
 NO_SESSION = b"0" * 32
 
 
+PEER = "plughost.peer"
+"""Where `plughost serve` puts the address at the other end of the connection."""
+
+
+def peer_of(request: Request) -> str | None:
+    """The address at the other end of the connection; `None` where a client may have made it up.
+
+    Servers replace it by what `X-Forwarded-For` says, which is for a client to write where a proxy lets it pass.
+    """
+    if PEER in request.scope:
+        found: str | None = request.scope[PEER]
+        return found
+    host = request.client.host if request.client is not None else None
+    forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
+    return None if host is not None and host in forwarded else host
+
+
 class PathTenant:
     """Takes the tenant out of the path, and leaves that of the endpoint. Around all that asks for the path."""
 

@@ -35,7 +35,7 @@ from starlette.middleware import Middleware as HTTPMiddleware
 from starlette.requests import Request
 
 from plughost_tenancy._config import TenancyConfig
-from plughost_tenancy._http import PATH, PathTenant, SessionTenant
+from plughost_tenancy._http import PATH, PathTenant, SessionTenant, peer_of
 from plughost_tenancy._sessions import Sessions
 from plughost_tenancy._tenant import NOTHING, Named, Tenants, Views
 
@@ -135,7 +135,7 @@ class TenancyPlugin(MCPPlugin[TenancyConfig]):
         if request is None:
             return NOTHING
         header = request.headers.getlist(self._header) if self._header is not None else ()
-        return Named(header, request.scope.get(PATH), request.client.host if request.client is not None else None)
+        return Named(header, request.scope.get(PATH), peer_of(request))
 
     def tenant_of(self, request: Request) -> str:
         """The tenant of a request that passes no pipeline, or not all of it.
