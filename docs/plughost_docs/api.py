@@ -24,6 +24,7 @@ GROUPS = {
     "_config": "Configuration",
     "_errors": "Errors for operators and authors",
     "_refusal": "Errors for callers",
+    "_visible": "What callers see",
     "_outcome": "Outcomes",
     "_events": "Events",
     "_shared": "Shared things",
