@@ -10,6 +10,8 @@ from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOC
 VERSION = "2026-07-28"
 PATH = "/mcp"
 TEXT = "hello"
+TOKEN = "bench-token-0123456789"
+"""Every request carries it, also to those that ask for none."""
 
 
 def call(tool: str = "echo") -> dict[str, Any]:
@@ -38,6 +40,7 @@ def headers(tool: str = "echo") -> dict[str, str]:
         "mcp-protocol-version": VERSION,
         "mcp-method": "tools/call",
         "mcp-name": tool,
+        "authorization": f"Bearer {TOKEN}",
     }
 
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from bench import message
@@ -92,15 +94,22 @@ def catalog(effort: Effort) -> Iterable[Measurement]:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern plugin in memory mode: its entry point, what it may add to a call, its config table."""
+    """A pattern plugin in memory mode: its entry point, what it may add to a call, its table, and what it builds on."""
 
     plugin: str
     limit_us: float
     table: Mapping[str, Any] = field(default_factory=dict)
+    upon: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 NOWHERE = "http://127.0.0.1:9/v1/traces"
 """Nothing listens there: what exports cost is not the call's."""
+
+CALLER = {"token": message.TOKEN, "tenant": "acme", "scopes": ["execute:tools"]}
+EVENTS = {"url": "memory://"}
+KEY = "bench-key-of-at-least-32-bytes-0123456789"
+WITH_CALLER = {"auth": {"tokens": {"bench": CALLER}}}
+"""Who is not known has no tenant and no roles."""
 
 PATTERNS = (
     Pattern("errors", 30),
@@ -117,15 +126,32 @@ PATTERNS = (
     Pattern("timeout", 30),
     Pattern("bulkhead", 30),
     Pattern("pool", 30),
+    Pattern("auth", 30, {"tokens": {"bench": CALLER}}),
+    Pattern("tenancy", 30, {}, WITH_CALLER),
+    Pattern(
+        "rbac",
+        10,
+        {"principals": {"bench": "user"}, "roles": {"user": {"permissions": ["execute:tools"]}}},
+        WITH_CALLER,
+    ),
+    Pattern("validation", 10),
+    Pattern("pinning", 30, {"file": str(Path(gettempdir(), "plughost-bench-pins.toml"))}),
+    Pattern("encryption", 30, {"keys": [KEY]}),
+    Pattern("events", 30, EVENTS),
+    Pattern("snapshots", 30, {}, {"events": EVENTS}),
+    Pattern("bus", 30),
 )
 
 
 @row("B5", "one plugin alone")
 def patterns(effort: Effort) -> Iterable[Measurement]:
-    alone = {p.plugin: Contestant(host(tables={p.plugin: p.table})) for p in PATTERNS}
-    seconds = cpu({HOST: Contestant(host()), **alone}, effort)
+    without = {" ".join(pattern.upon): pattern.upon for pattern in PATTERNS}
+    contestants = {f"without {name}": Contestant(host(tables=tables)) for name, tables in without.items()}
+    contestants |= {p.plugin: Contestant(host(tables={**p.upon, p.plugin: p.table})) for p in PATTERNS}
+    seconds = cpu(contestants, effort)
     for pattern in PATTERNS:
-        added = differences(seconds[pattern.plugin], seconds[HOST], scale=MICROSECONDS)
+        base = seconds[f"without {' '.join(pattern.upon)}"]
+        added = differences(seconds[pattern.plugin], base, scale=MICROSECONDS)
         yield measured(f"`{pattern.plugin}` adds", added, "µs", Goal(pattern.limit_us))
 
 
