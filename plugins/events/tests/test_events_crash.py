@@ -193,6 +193,38 @@ async def test_a_server_that_hangs_under_load(server: PostgreSQL) -> None:
     assert listener.news[-1] == "up"
 
 
+def delete_all(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+async def test_a_file_that_is_taken_away(tmp_path: Path) -> None:
+    """A host whose file was deleted writes nothing into nowhere: it says so, and begins a new store."""
+    listener = Listener()
+    path = tmp_path / "events.db"
+    async with open_store(f"sqlite:///{path}", listener=listener) as store:
+        await store.append("s", [happened(0)])
+        delete_all(tmp_path)
+        (receipt,) = await store.append("s", [happened(1)])
+        assert receipt.position == 1
+        assert path.exists()
+    assert listener.news == [f"down: {path} was moved or deleted; a new store is begun", "up"]
+
+
+@pytest.mark.services
+async def test_reading_from_a_server_that_hangs(server: PostgreSQL) -> None:
+    """A question ends within the patience, and the next one is answered when the server goes on."""
+    async with open_store(server.new_database(), patience=0.3) as store:
+        await store.append("s", [happened(0)])
+        server.freeze()
+        try:
+            with pytest.raises(StoreUnavailable, match=r"no answer within 0\.3 s"):
+                await store.version("s")
+        finally:
+            server.thaw()
+        assert await store.version("s") == 1
+
+
 async def test_a_full_disk(tmp_path: Path) -> None:
     """SQLite without room: nothing acknowledged is lost, appends are refused, and all goes on when there is room."""
     listener = Listener()

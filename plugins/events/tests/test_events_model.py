@@ -109,4 +109,4 @@ class StoreModel(RuleBasedStateMachine):
 
 
 TestStoreModel = StoreModel.TestCase
-TestStoreModel.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
+TestStoreModel.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)

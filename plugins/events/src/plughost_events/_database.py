@@ -118,6 +118,8 @@ class Database:
     lock: ClassVar[str] = ""
     """What the head of the chain is read with, so that nobody else extends it until the end of the transaction."""
     placeholder: ClassVar[str] = "?"
+    errors: tuple[type[Exception], ...] = ()
+    """What the library raises when the database fails."""
 
     def __init__(self, key: bytes = b"") -> None:
         self.key = key
@@ -138,6 +140,13 @@ class Database:
     def interrupt(self) -> None:
         """End what another thread waits for."""
         raise NotImplementedError
+
+    def check(self) -> None:
+        """Called before a batch is written.
+
+        Raises:
+            StoreUnavailable: What it is connected to is not the store any more.
+        """
 
     # -- connection ---------------------------------------------------------------------------------------------------
 
@@ -209,6 +218,7 @@ class Database:
 
         The head of the chain is the lock: who holds it numbers its events without a gap, in the order of commits.
         """
+        self.check()
         with self.transaction(self.begin):
             head = self.chain(lock=True).head
             position, digest = head.position, head.hash

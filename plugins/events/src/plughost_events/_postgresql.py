@@ -50,6 +50,7 @@ class PostgreSQL(Database):
             import psycopg  # noqa: PLC0415 - an extra, which SQLite does without
         except ImportError as error:
             raise StoreUnavailable("needs psycopg; run: pip install 'plughost-events[postgresql]'") from error
+        self.errors = (psycopg.Error,)
         connection = psycopg.connect(self._url, autocommit=True, **CONNECT)  # type: ignore[arg-type]  # libpq's words
         try:
             for setting in SETTINGS:

@@ -27,11 +27,13 @@ class SQLite(Database):
     }
     begin = "BEGIN IMMEDIATE"
     begin_reading = "BEGIN"
+    errors = (sqlite3.Error,)
 
     def __init__(self, path: Path | None, key: bytes = b"", *, create: bool = True) -> None:
         super().__init__(key)
         self.path = path
         self._create = create
+        self._inode = 0
 
     def open(self) -> Any:
         if self.path is not None and not self._create and not self.path.exists():
@@ -41,10 +43,21 @@ class SQLite(Database):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            self._inode = self._look()
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def check(self) -> None:
+        if self._connection is not None and self._look() != self._inode:  # it would be written into nowhere
+            raise StoreUnavailable(f"{self.path} was moved or deleted; a new store is begun")
+
+    def _look(self) -> int:
+        try:
+            return self.path.stat().st_ino if self.path is not None else 0
+        except FileNotFoundError:
+            return -1
 
     def reset(self) -> None:
         if self.path is not None:  # memory would be forgotten

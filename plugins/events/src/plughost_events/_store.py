@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from plughost_events._event import Event, NewEvent, Prepared, Receipt, Row, chec
 from plughost_events._upcast import Upcasters
 from plughost_events._worker import Worker
 from plughost_events._writer import Writer
+
+logger = logging.getLogger("plughost.events")
 
 PRUNE = 2000
 """Events that are archived and deleted in one transaction: writers wait for it."""
@@ -206,7 +209,7 @@ class DatabaseStore:
                 last[receipt.stream] = receipt.version
             for watcher in tuple(self._watchers):
                 for stream, version in last.items():
-                    watcher(stream, first[stream] - 1, version)
+                    _tell(watcher, stream, first[stream] - 1, version)
 
     def down(self, reason: str) -> None:
         self._listener.down(reason)
@@ -250,22 +253,22 @@ class DatabaseStore:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     async def version(self, stream: str) -> int:
-        return await self._reading.run(Database.version, stream)
+        return await self._reading.run_within(self._patience, Database.version, stream)
 
     async def head(self) -> Anchor:
-        return (await self._reading.run(Database.chain)).head
+        return (await self._reading.run_within(self._patience, Database.chain)).head
 
     async def streams(self, prefix: str = "", *, limit: int = PAGE) -> Mapping[str, int]:
-        found = await self._reading.run(Database.streams, prefix, limit)
+        found = await self._reading.run_within(self._patience, Database.streams, prefix, limit)
         return {stream: version for stream, version in found if stream.startswith(prefix)}
 
     async def find(self, id_: str) -> Event | None:
         """The event with an id."""
-        row = await self._reading.run(Database.by_id, id_)
+        row = await self._reading.run_within(self._patience, Database.by_id, id_)
         return self._events([row])[0] if row else None
 
     async def read(self, *, after: int = 0, until: int | None = None) -> AsyncIterator[Event]:
-        while rows := await self._reading.run(Database.page, after):
+        while rows := await self._reading.run_within(self._patience, Database.page, after):
             for event in self._events(rows):
                 if until is not None and event.position > until:
                     return
@@ -273,7 +276,7 @@ class DatabaseStore:
             after = rows[-1].position
 
     async def read_stream(self, stream: str, *, after: int = 0, until: int | None = None) -> AsyncIterator[Event]:
-        while rows := await self._reading.run(Database.stream_page, stream, after):
+        while rows := await self._reading.run_within(self._patience, Database.stream_page, stream, after):
             for event in self._events(rows):
                 if until is not None and event.version > until:
                     return
@@ -322,11 +325,14 @@ class DatabaseStore:
         await self._writing.run(Database.save_snapshot, row)
 
     async def load_snapshot(self, name: str, stream: str) -> Snapshot | None:
-        row = await self._reading.run(Database.snapshot, name, stream)
+        row = await self._reading.run_within(self._patience, Database.snapshot, name, stream)
         return _snapshot(self._reading.database, row, self._box()) if row else None
 
     async def snapshots(self, name: str, *, limit: int = PAGE) -> Mapping[str, int]:
-        return {row.stream: row.version for row in await self._reading.run(Database.snapshots, name, "", limit)}
+        return {
+            row.stream: row.version
+            for row in await self._reading.run_within(self._patience, Database.snapshots, name, "", limit)
+        }
 
     async def drop_snapshots(self, name: str, stream: str | None = None) -> int:
         return await self._writing.run(Database.drop_snapshots, name, stream)
@@ -334,6 +340,13 @@ class DatabaseStore:
     def __repr__(self) -> str:
         state = f"away: {self.writer.reason}" if self.writer.reason else "up"
         return f"<DatabaseStore {self._writing.database!r} {state}, {self.writer.waiting} waiting>"
+
+
+def _tell(watcher: Watcher, stream: str, before: int, now: int) -> None:
+    try:
+        watcher(stream, before, now)
+    except Exception:
+        logger.exception("a watcher of the event store raised")
 
 
 def as_event(row: Row, box: SecretBox | None, upcasters: Upcasters) -> Event:

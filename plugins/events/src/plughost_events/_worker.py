@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 from plughost_events._database import Database
+from plughost_events._errors import StoreUnavailable
 
 DatabaseT = TypeVar("DatabaseT", bound=Database)
 P = ParamSpec("P")
@@ -22,16 +23,38 @@ class Worker(Generic[DatabaseT]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def run(self, work: Callable[Concatenate[DatabaseT, P], T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        """`work(database, …)`. After a failure the connection is made anew."""
+        """`work(database, …)`. After a failure the connection is made anew.
+
+        Raises:
+            StoreUnavailable: The database failed.
+        """
 
         def do() -> T:
             try:
                 return work(self.database, *args, **kwargs)
-            except BaseException:
+            except BaseException as error:
                 self.database.reset()
+                if isinstance(error, self.database.errors):
+                    raise StoreUnavailable(f"{type(error).__name__}: {error}".strip()) from error
                 raise
 
         return asyncio.get_running_loop().run_in_executor(self._thread, do)
+
+    async def run_within(
+        self, limit: float, work: Callable[Concatenate[DatabaseT, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same, ended if it takes longer than `limit` seconds.
+
+        Raises:
+            StoreUnavailable: The database failed, or did not answer in time.
+        """
+        running = asyncio.ensure_future(self.run(work, *args, **kwargs))
+        _, late = await asyncio.wait({running}, timeout=limit)
+        if late:
+            self.database.interrupt()
+            running.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise StoreUnavailable(f"no answer within {limit:g} s")
+        return await running
 
     async def aclose(self, limit: float) -> None:
         """Finish what runs, at most for `limit` seconds, and close the connection."""

@@ -253,4 +253,4 @@ class Writer:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip()
+    return str(error) if isinstance(error, StoreUnavailable) else f"{type(error).__name__}: {error}".strip()
