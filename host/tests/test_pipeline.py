@@ -386,7 +386,8 @@ async def test_a_guard_that_fails_after_several_attempts_hands_out_the_answer() 
             case 2:
                 return text("the answer")
             case _:
-                return await anyio.sleep_forever()
+                await anyio.sleep(3600)
+                return text("too late")
 
     async def try_thrice(call: Call, call_next: CallNext) -> Result:
         with suppress(Refusal):
@@ -411,7 +412,8 @@ async def test_a_call_that_a_guard_cancelled_itself_is_refused() -> None:
         raise Refusal(ErrorCode.TIMEOUT, "too slow")
 
     async def hang(call: Call, params: Any) -> dict[str, Any]:
-        return await anyio.sleep_forever()
+        await anyio.sleep(3600)
+        return text("too late")
 
     guard = Around("guard", handler=cut, config=Guards(mode="observe"))
     async with host_of(StubProvider("p", ["t"], answer=hang), plugins=[guard]) as host:
