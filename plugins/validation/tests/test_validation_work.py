@@ -313,6 +313,20 @@ def test_steps_grow_with_the_instance() -> None:
     assert work.steps([(1, 0, 0), (10, 0, 0), (10**9, 0, 0)]) == few
 
 
+def test_keys_cost_what_their_patterns_do() -> None:
+    """A key is matched against each pattern of the object it is in, character by character."""
+    work = Work({"patternProperties": {"^a{50}": True}}, max_nodes=100)
+    assert work.steps([(1, 0, 0), (1, 1000, 1000)]) > work.steps([(1, 0, 0), (1, 0, 0)]) + 1000
+
+
+def test_patterns_have_a_size_together() -> None:
+    """A few large patterns are compiled, many are refused before the first: compiling them takes time and memory."""
+    patterns = [{"pattern": r"^[\p{L}\d]{1,64}$"}] * 20
+    CompiledSchema({"prefixItems": patterns[:2]})
+    with bounded(), pytest.raises(UnusableSchema, match="too large once their repeats are written out"):
+        CompiledSchema({"prefixItems": [dict(pattern) for pattern in patterns]})
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "http": ({"$ref": "http://127.0.0.1:9/x"}, "nothing is fetched"),
     "file": ({"$ref": "file:///etc/passwd"}, "nothing is fetched"),
