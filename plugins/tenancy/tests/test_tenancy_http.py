@@ -172,6 +172,17 @@ async def test_one_user_in_two_tenants_has_two_sessions() -> None:
         assert own.reply.status == 200
 
 
+async def test_sessions_from_before_it_was_enabled_are_nobodys() -> None:
+    """H1: nobody knows whose they are; their clients open new ones."""
+    async with make_host(providers=providers()) as host:
+        session = await opened(host, {"x-tenant": "a"})
+        await host.register(plugin(**BEHIND_PROXY))
+        reply = await session.post({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}})
+        assert reply.status == 404
+        await host.unregister("tenancy")
+        assert "result" in await session.ask("tools/list")
+
+
 async def test_sessions_are_forgotten_when_they_end() -> None:
     """Nothing of them is kept."""
     tenancy = plugin(**BEHIND_PROXY)
