@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from following import Reader, commands
 
 from docs.examples import ENVIRONMENT
-from docs.following import Reader, commands
 
 INSTALLED = "pip install plughost-testing"
 

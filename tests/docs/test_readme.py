@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,39 +12,34 @@ from pathlib import Path
 import pytest
 from mcp import Client
 from plughost import create_host
+from readmes import Readme
 from serving import serving
 
 from docs.examples import EXAMPLES, REPOSITORY, move_listener, text_of
 
-README = (REPOSITORY / "README.md").read_text("utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return found
+README = Readme(__file__)
 
 
 def test_the_readme_is_short() -> None:
     """It has between 75 and 140 lines."""
-    assert 75 <= len(README.splitlines()) <= 140
+    assert 75 <= len(README.text.splitlines()) <= 140
 
 
 def test_the_configuration_shown_is_the_quickstarts() -> None:
     """What the reader sees is the file that is served."""
-    assert blocks("toml") == [(EXAMPLES / "quickstart/plughost.toml").read_text("utf-8")]
+    assert README.blocks("toml") == [(EXAMPLES / "quickstart/plughost.toml").read_text("utf-8")]
 
 
 def test_ci_passes_the_tests_with_the_readmes_command() -> None:
     """The second command is the one that continuous integration runs."""
-    command = blocks("console")[1].strip()
+    command = README.blocks("console")[1].strip()
     assert f"'{command}'" in (REPOSITORY / ".ci" / "run").read_text("utf-8")
 
 
 @pytest.mark.anyio
 async def test_the_plugin_shown_runs(tmp_path: Path) -> None:
     """The README's plugin loads from a file and is in the chain."""
-    [code] = blocks("python")
+    [code] = README.blocks("python")
     (tmp_path / "greeting.py").write_text(code)
     config = tmp_path / "plughost.toml"
     config.write_text('[plugins.greeting]\nplugin = "./greeting.py:GreetingPlugin"\ntext = "hi"\n')
@@ -65,7 +59,7 @@ def first_command(tmp_path: Path) -> Iterator[str]:
         "VIRTUAL_ENV": str(venv),
         "PYTHONPATH": "",
     }
-    shell = ["bash", "-c", f"cd {copy} && {blocks('console')[0].strip()}"]
+    shell = ["bash", "-c", f"cd {copy} && {README.blocks('console')[0].strip()}"]
     with serving(shell, port, log=tmp_path / "log", environment=environment, start_limit=240) as url:
         yield url
 

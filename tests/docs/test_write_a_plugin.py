@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from following import Reader
 from installation import REPOSITORY, UV
-
-from docs.following import Reader
 
 
 @pytest.fixture

@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
 
+import pytest
 from plughost_dedup import IDEMPOTENCY_KEY, DedupConfig, DedupPlugin
-from plughost_testing.services import HostProcess, Stack
+from readmes import Readme
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return found
+README = Readme(__file__)
 
 
-def test_two_minutes(stack: Stack) -> None:
+@pytest.mark.services
+def test_two_minutes(tmp_path: Path) -> None:
     """A hundred calls of a client at a served host are one execution."""
-    server, client = blocks("python")
-    host = stack.start(HostProcess(tomllib.loads(blocks("toml")[0]), files={"report_server.py": server}))
-    program = host.folder / "client.py"
-    program.write_text(client.replace("http://127.0.0.1:8000/mcp", host.url), "utf-8")
-    ran = subprocess.run([sys.executable, str(program)], check=True, capture_output=True, text=True, timeout=60)
-    assert ran.stdout == blocks("console")[2].partition("client.py\n")[2]
+    README.followed(tmp_path).leave()
 
 
 def test_keys_are_listed() -> None:
     """Each key of the config has a row, with its default."""
-    table = README.partition("## Config")[2].partition("## ")[0]
-    rows = dict(re.findall(r"^\| `(\w+)` \| .*? \| `(.*?)` \|", table, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| .*? \| `(.*?)` \|", README.section("Config"), re.MULTILINE))
     fields = DedupConfig.model_fields
     assert rows.keys() == fields.keys()
     for name, shown in rows.items():
@@ -43,6 +30,6 @@ def test_keys_are_listed() -> None:
 
 def test_names_are_those_of_the_code() -> None:
     """The key in `_meta`, and the operations."""
-    assert IDEMPOTENCY_KEY in json.loads(blocks("json")[0])["_meta"]
-    shown = re.findall(r"`plughost ctl dedup (\w+)`", README)
+    assert IDEMPOTENCY_KEY in json.loads(README.blocks("json")[0])["_meta"]
+    shown = re.findall(r"`plughost ctl dedup (\w+)`", README.text)
     assert shown == [operation.name for operation in DedupPlugin(name="dedup").plughost_operations()]

@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
-import subprocess
-import sys
-import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import anyio
+import pytest
 from mcp import Client
 from plughost_pool import PoolConfig
-from plughost_testing.services import HostProcess, Stack
+from readmes import Readme
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return found
+README = Readme(__file__)
 
 
-def test_two_minutes(stack: Stack) -> None:
+@pytest.mark.services
+def test_two_minutes(tmp_path: Path) -> None:
     """A served host with the README's plugin counts a call through a pool that the operator sees."""
-    plugin, server = blocks("python")
-    config = {"host": {"control": True}, **tomllib.loads(blocks("toml")[0])}
-    host = stack.start(HostProcess(config, files={"visits.py": plugin, "notes_server.py": server}))
 
-    async def add() -> None:
-        async with Client(host.url) as client:
+    async def add(url: str) -> None:
+        async with Client(url) as client:
             await client.call_tool("add", {"text": "milk"})
 
-    anyio.run(add)
-    with sqlite3.connect(host.folder / "visits.db") as database:
-        assert database.execute("SELECT tool FROM visits").fetchall() == [("add",)]
-    database.close()
-    control = [sys.executable, "-m", "plughost", "ctl", "--config", str(host.config), "pool", "show"]
-    shown = json.loads(subprocess.run(control, check=True, capture_output=True, text=True, timeout=60).stdout)
-    assert [(pool["name"], pool["idle"], pool["max_size"]) for pool in shown["pools"]] == [("visits", 1, 3)]
+    with README.followed(tmp_path) as reader:
+        anyio.run(add, reader.url)
+        with closing(sqlite3.connect(tmp_path / "visits.db")) as database:
+            assert database.execute("SELECT tool FROM visits").fetchall() == [("add",)]
+        pools = json.loads(reader.type("plughost ctl pool show"))["pools"]
+    assert [(pool["name"], pool["idle"], pool["max_size"]) for pool in pools] == [("visits", 1, 3)]
 
 
 def test_keys_are_listed() -> None:
     """Each key of the config has its row in the table."""
-    assert re.findall(r"^\| `([\w-]+)` \|", README, re.MULTILINE) == list(PoolConfig.model_fields)
+    assert README.rows("Config") == list(PoolConfig.model_fields)

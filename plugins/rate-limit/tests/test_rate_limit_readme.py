@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
 
+import pytest
 from plughost_rate_limit import RateLimitConfig
-from plughost_testing.services import HostProcess, Stack
+from readmes import Readme
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return found
+README = Readme(__file__)
 
 
-def ran(*command: str) -> str:
-    """What a command prints."""
-    return subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True, timeout=60).stdout
-
-
-def test_two_minutes(stack: Stack) -> None:
+@pytest.mark.services
+def test_two_minutes(tmp_path: Path) -> None:
     """A served host refuses the call that the README says; the operations tell who it was, and give the quota back."""
-    server, client = blocks("python")
-    config = {"host": {"control": True}, **tomllib.loads(blocks("toml")[0])}
-    host = stack.start(HostProcess(config, files={"notes_server.py": server}))
-    program = host.folder / "client.py"
-    program.write_text(client.replace("http://127.0.0.1:8000/mcp", host.url), "utf-8")
-    assert ran(str(program)) == blocks("console")[2].partition("client.py\n")[2]
-    control = ("-m", "plughost", "ctl", "--config", str(host.config), "rate-limit")
-    (refused,) = json.loads(ran(*control, "show"))["refused_most"]
-    assert refused == {"identity": "address:127.0.0.1", "refused": 1}
-    assert json.loads(ran(*control, "reset", f"identity={refused['identity']}"))["remaining"] == 3
+    with README.followed(tmp_path) as reader:
+        (refused,) = json.loads(reader.type("plughost ctl rate-limit show"))["refused_most"]
+        assert refused == {"identity": "address:127.0.0.1", "refused": 1}
+        reset = json.loads(reader.type(f"plughost ctl rate-limit reset identity={refused['identity']}"))
+        assert reset["remaining"] == 3
 
 
 def test_keys_are_listed() -> None:
     """Each key of the config has its place in the table."""
-    table = README.partition("| key |")[2].partition("\n\n")[0]
-    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(RateLimitConfig.model_fields)
+    assert set(README.rows("Config")) == set(RateLimitConfig.model_fields)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 from plughost import MCPPlugin
 from plughost_redis import StoreURL
 from plughost_testing import Backend, HostFactory, ScriptedProvider, make_call, on_backends
+from readmes import Readme
 
 pytestmark = pytest.mark.anyio
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+README = Readme(__file__)
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def anyio_backend() -> str:
 async def test_two_minutes(backend: Backend, host: HostFactory) -> None:
     """Calls of all replicas are counted together, and with the server away they pass uncounted."""
     names: dict[str, type[MCPPlugin]] = {}
-    (code,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (code,) = README.blocks("python")
     exec(compile(code, "visits.py", "exec", dont_inherit=True), names)
     kind = names["Visits"]
     replicas = [

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import plughost_testing
 import pytest
 from plughost_testing import PluginContract, clauses, pytest_plugin, services
+from readmes import Readme
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-CODE: list[str] = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+README = Readme(__file__)
+CODE = README.blocks("python")
 
 
 def test_two_minutes(pytester: pytest.Pytester) -> None:
@@ -34,19 +32,19 @@ def test_services() -> None:
     names: dict[str, object] = {"pytest": pytest}
     exec(CODE[3], names)
     shown = {name for name in services.__all__ if name in names}
-    assert shown == {"HostProcess", "PostgreSQL", "Program", "Prometheus", "Redis"}
+    assert shown == {"HostProcess", "Nginx", "PostgreSQL", "Program", "Prometheus", "Redis"}
 
 
 def test_fixtures_are_listed() -> None:
     """Each fixture of the kit has a row; what others are made of is left out."""
     marked = {name for name, item in vars(pytest_plugin).items() if "FixtureFunctionDefinition" in type(item).__name__}
-    rows = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    rows = set(README.rows("Fixtures"))
     assert marked - {"session_stack", "backend_redis", "backend_postgresql"} == rows
 
 
 def test_clauses_are_listed() -> None:
     """The table of the contract has a row for each clause, and names each claim."""
-    table = README.partition("| clause |")[2].partition("\n\n")[0].splitlines()[2:]
+    table = README.text.partition("| clause |")[2].partition("\n\n")[0].splitlines()[2:]
     assert len(table) == len(clauses.__all__)
     claims = {name for name in PluginContract.__annotations__ | vars(plughost_testing.Subject) if name[0] != "_"}
     inner = {"plugin_class", "name", "make", "stage", "needs"}

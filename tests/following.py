@@ -9,14 +9,15 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
+from installation import REPOSITORY
 from serving import START_LIMIT, STOP_LIMIT, free_port
-
-from docs.examples import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 STEP = re.compile(
-    r"^```console\n(?P<console>.*?)^```$"
+    r"^`(?P<file>[\w.]+)`[^\n]*:\n\n```(?:python|toml)\n(?P<content>.*?)^```$"
+    r"|^```console\n(?P<console>.*?)^```$"
     r"|^```text\n(?P<text>.*?)^```$"
     r"|^```\{literalinclude\} /(?P<source>\S+)\n:language: \w+\n:caption: (?P<target>\S+)\n```$"
     r"|(?P<stop>Ctrl-C)",
@@ -31,6 +32,7 @@ class Reader:
 
     `plughost dev` and `plughost serve` run in a first terminal until the page has Ctrl-C; a `text` block is what that
     terminal prints next. `…` stands for anything in its line, or for lines. What is on port 8000 is on a free one here.
+    In a `with` statement, what still runs at its end is ended.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
@@ -43,55 +45,83 @@ class Reader:
         self._read = 0
         self._numbers = True
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    @property
+    def url(self) -> str:
+        """The MCP endpoint of what runs in the first terminal."""
+        return f"http://{self._listen}/mcp"
+
     def follow(self, page: str, *, numbers: bool = True, done_already: Sequence[str] = ()) -> None:
         """Do all that a page says; without `numbers`, any time in a log is as good as another."""
         self._numbers = numbers
-        text = (DOCS / page).read_text("utf-8")
+        with self:
+            self.do((DOCS / page).read_text("utf-8"), done_already)
+
+    def do(self, text: str, done_already: Sequence[str] = ()) -> None:
+        """Do what a text says, and leave running what runs."""
         typed = 0
-        try:
-            for step in STEP.finditer(text):
-                if step["source"]:
-                    self.save(step["source"], step["target"])
-                elif step["console"]:
-                    for command, printed in commands(step["console"]):
-                        if command not in done_already:
-                            self.type(command, printed)
-                        typed += 1
-                elif step["text"]:
-                    self._expect_next(step["text"])
-                elif self._server is not None:
-                    self._stop(self._server)
-        finally:
-            self.leave()
+        for step in STEP.finditer(text):
+            if step["file"]:
+                self.write(step["content"], step["file"])
+            elif step["source"]:
+                self.save(step["source"], step["target"])
+            elif step["console"]:
+                for command, printed in commands(step["console"]):
+                    if command not in done_already:
+                        self.type(command, printed)
+                    typed += 1
+            elif step["text"]:
+                self._expect_next(step["text"])
+            elif self._server is not None:
+                self._stop(self._server)
         assert typed == text.count("\n$ ")
 
     def save(self, source: str, target: str) -> None:
-        text = (DOCS / source).read_text("utf-8").replace(LISTEN, self._listen)
-        (self.folder / target).parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / target).write_text(text, "utf-8")
+        """Have a file of the documentation in the folder."""
+        self.write((DOCS / source).read_text("utf-8"), target)
 
-    def type(self, command: str, printed: str) -> None:
+    def write(self, content: str, target: str) -> None:
+        """Have a file in the folder."""
+        (self.folder / target).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / target).write_text(content.replace(LISTEN, self._listen), "utf-8")
+
+    def type(self, command: str, printed: str = "") -> str:
+        """Type a command; gives what it printed: what is shown, if anything is, to its end or to an `…`."""
         if command.startswith(("source ", "cd ", "export ")):
             self._setup.append(command)
         elif re.match(r"\S*plughost (dev|serve)\b", command):
-            self._serve(command)
+            self._serve(command.removesuffix(" &"))
             self._expect_next(printed)
         else:
-            done = subprocess.run(
-                self._shell(command),
-                cwd=self.folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-                timeout=COMMAND_LIMIT,
-            )
-            found = self._pattern(printed).search(done.stdout)
-            assert found, f"{command!r} printed {done.stdout!r}, not {printed!r}"
+            code, output = self.run(command.replace(LISTEN, self._listen))
+            pattern = self._pattern(printed)
+            cut = not printed or printed.endswith("…\n")
+            found = pattern.match(output) if cut else pattern.fullmatch(output)
+            assert found, f"{command!r} printed {output!r}, not {printed!r}"
             shown_faulty = ": faulty\n" in printed
-            assert bool(done.returncode) == shown_faulty, f"{command!r} gave {done.returncode}: {done.stdout}"
+            assert bool(code) == shown_faulty, f"{command!r} gave {code}: {output}"
+            return output
+        return ""
+
+    def run(self, command: str) -> tuple[int, str]:
+        """The exit code and the output of a command that ends."""
+        done = subprocess.run(
+            self._shell(command),
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=COMMAND_LIMIT,
+        )
+        return done.returncode, done.stdout
 
     def _shell(self, command: str) -> list[str]:
         return ["bash", "-c", "\n".join([*self._setup, f"exec {command}"])]
