@@ -119,7 +119,7 @@ PINS = st.builds(
 KEYS = st.builds(Key, st.sampled_from(["tools", "prompts", "resources"]), st.sampled_from(["a", "b-c"]), TEXT)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(KEYS, PINS, max_size=5), st.sets(st.sampled_from(["a", "x_1"])))
 def test_what_is_written_is_read(pins: dict[Key, Pin], more: set[str]) -> None:
     """Any names and texts; and nothing in it is hidden from whoever reviews it."""
@@ -256,8 +256,10 @@ def test_without_trust_everything_waits(path: Path) -> None:
 
 def test_trust_is_for_providers_not_for_tools(trusting: Ledger) -> None:
     """A provider that the file knows gets no more of it; one that comes up empty is not known yet."""
+    before = trusting.path.stat()
     show(trusting, TOOL, tool("remove"))
     assert [item.key.name for item in trusting.held] == ["remove"]
+    assert trusting.path.stat().st_ino == before.st_ino
     both = [(ADD, TOOL), (Key("tools", "late", "x"), tool("x"))]
     trusting.take(both[:1], ["notes", "late"])
     trusting.take(both, ["notes", "late"])

@@ -67,7 +67,7 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
         self._approved: set[Key] = set()
         self._told: dict[Key, tuple[str, str]] = {}
         self._told_missing: set[Key] = set()
-        self._odd: set[tuple[Any, ...]] = set()
+        self._odd: set[int] = set()
         self._fault = ""
         self._look_at = 0.0
         self._bind(self.config)
@@ -250,8 +250,8 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
     def _follow_up(self, odd: tuple[str, ...]) -> None:
         """Ask for the lists again, once for each definition that clients are shown and the host was not."""
         mark = hash(odd)
-        if (mark,) not in self._odd and len(self._odd) < MOST_ODD:
-            self._odd.add((mark,))
+        if mark not in self._odd and len(self._odd) < MOST_ODD:
+            self._odd.add(mark)
             logger.warning("plugin %r: clients are shown another %s than the host knows", self.name, odd[:-1])
             self._host.ask_for_refresh()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +126,20 @@ def _ask(given: str | None, operation: str, **parameters: Any) -> Any:
     except NoHostError:
         import anyio  # noqa: PLC0415 - only where no host runs
 
-        return anyio.run(_ask_providers, config, names[0], operation, parameters)
+        with _quiet():
+            return anyio.run(_ask_providers, config, names[0], operation, parameters)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave to the answer what the plugin would log."""
+    logger = logging.getLogger("plughost.pinning")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 async def _ask_providers(config: Path, instance: str, operation: str, parameters: Mapping[str, Any]) -> Any:
