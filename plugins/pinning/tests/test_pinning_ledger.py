@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from plughost_pinning._canonical import digest
 from plughost_pinning._ledger import Ledger
 from plughost_pinning._lockfile import LockFileError, Pins, change, dumps, read
 from plughost_pinning._pin import Key, Pin, changed_arguments, changed_fields, pin
@@ -99,6 +100,13 @@ def test_the_order_of_keys_changes_nothing() -> None:
     one = {"uri": "x:/", "name": "x", "size": 1, "annotations": {"lastModified": "a"}}
     other = {"uri": "x:/", "name": "x", "size": 2, "annotations": {"lastModified": "b"}}
     assert pin("resources", one) == pin("resources", other)
+
+
+def test_a_pin_is_the_digest_of_the_whole() -> None:
+    """Put together from its fields, it is that of the entry itself, as anybody else computes it (P1)."""
+    assert pin("tools", TOOL).sha256 == digest(TOOL)
+    with pytest.raises(ValueError, match="not text"):
+        pin("tools", {1: "x"})  # type: ignore[dict-item]  # no JSON
 
 
 def test_what_changed_is_told_without_a_word_of_it() -> None:

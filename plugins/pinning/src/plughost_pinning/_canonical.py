@@ -19,7 +19,12 @@ def digest(value: Any) -> str:
     Raises:
         ValueError: The value has no canonical text.
     """
-    return sha256(canonical(value).encode()).hexdigest()
+    return digest_of_text(canonical(value))
+
+
+def digest_of_text(text: str) -> str:
+    """SHA-256 of a canonical text."""
+    return sha256(text.encode()).hexdigest()
 
 
 def canonical(value: Any, depth: int = 0) -> str:
@@ -33,6 +38,11 @@ def canonical(value: Any, depth: int = 0) -> str:
     """
     if depth > DEEPEST:
         raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+    kind = type(value)  # of the many small parts of a definition nearly all are one of these
+    if kind is str:
+        return _text(value)
+    if kind is dict:
+        return _object(value, depth)
     match value:
         case None | True | False:
             return "null" if value is None else "true" if value else "false"
@@ -43,18 +53,35 @@ def canonical(value: Any, depth: int = 0) -> str:
         case float():
             return _number(value)
         case Mapping():
-            if not all(isinstance(key, str) for key in value):
-                raise ValueError("a key is not text")
-            keys = sorted(value, key=_utf16)
-            return f"{{{','.join([f'{_text(key)}:{canonical(value[key], depth + 1)}' for key in keys])}}}"
+            return _object(value, depth)
         case list() | tuple():
             return f"[{','.join([canonical(item, depth + 1) for item in value])}]"
     raise ValueError(f"{type(value).__name__} is not JSON")
 
 
+def joined(members: Mapping[str, str]) -> str:
+    """The canonical text of an object from those of its values.
+
+    Raises:
+        ValueError: A key is none.
+    """
+    if not all(isinstance(key, str) for key in members):
+        raise ValueError("a key is not text")
+    keys = sorted(members) if "".join(members).isascii() else sorted(members, key=_utf16)
+    return f"{{{','.join([f'{_text(key)}:{members[key]}' for key in keys])}}}"
+
+
+def _object(value: Mapping[Any, Any], depth: int) -> str:
+    return joined({key: canonical(item, depth + 1) for key, item in value.items()})
+
+
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def _text(value: str) -> str:
-    _utf16(value)
-    return json.dumps(value, ensure_ascii=False)
+    if not value.isascii():
+        _utf16(value)
+    return _quoted(value)
 
 
 def _utf16(value: str) -> bytes:

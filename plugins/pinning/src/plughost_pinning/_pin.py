@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from plughost_pinning._canonical import digest
+from plughost_pinning._canonical import canonical, digest_of_text, joined
 
 EXCERPT = 300
 """Characters of a description that are shown for review."""
@@ -68,12 +68,13 @@ def pin(kind: str, definition: Mapping[str, Any]) -> Pin:
     annotations = whole.get("annotations")
     if kind == "resources" and isinstance(annotations, Mapping):
         whole["annotations"] = {name: value for name, value in annotations.items() if name != "lastModified"}
+    texts = {name: canonical(value, 1) for name, value in whole.items()}
     words = str(definition.get("description") or definition.get("instructions") or definition.get("title") or "")
     return Pin(
-        digest(whole),
+        digest_of_text(joined(texts)),
         words[:EXCERPT] + "…" * (len(words) > EXCERPT),
         tuple(_inputs(definition))[:PROPERTIES],
-        {name: digest(value)[:SHORT] for name, value in sorted(whole.items())},
+        {name: digest_of_text(text)[:SHORT] for name, text in sorted(texts.items())},
     )
 
 

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 MOST_TEXTS = 20_000
@@ -20,6 +21,9 @@ MOST_CHARACTERS = 256 * 1024
 
 BLOB = 400
 """Characters of a word from which on it is none."""
+
+SHORT = 60
+"""Characters up to which a text is looked at once: schemas say `type` and `string` over and over."""
 
 Severity = Literal["high", "low"]
 
@@ -213,12 +217,21 @@ def scan(value: Any) -> list[Finding]:
 
 def scan_text(text: str, where: str = "") -> Iterator[Finding]:
     """What is suspicious in one text."""
-    if (kind := hidden_characters(text)) is not None:
-        yield Finding("high", kind, where)
-    for severity, what in instructions(text):
+    for severity, what in _look(text) if len(text) > SHORT else _look_once(text):
         yield Finding(severity, what, where)
+
+
+def _look(text: str) -> tuple[tuple[Severity, str], ...]:
+    found: list[tuple[Severity, str]] = []
+    if (kind := hidden_characters(text)) is not None:
+        found.append(("high", kind))
+    found += instructions(text)
     if len(text) >= BLOB and has_blob(text):
-        yield Finding("low", "a long encoded text", where)
+        found.append(("low", "a long encoded text"))
+    return tuple(found)
+
+
+_look_once = lru_cache(maxsize=4096)(_look)
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str]]:
