@@ -20,7 +20,7 @@ from plughost_testing._subject import LIMIT, Stage, Subject, echo_call
 
 CONCURRENT = 100
 MOST_AWAIT_POINTS = 1000
-ROUNDS = 15
+ROUNDS = 5
 CALLS_A_ROUND = 100
 
 
