@@ -32,6 +32,7 @@ from plughost import (
 )
 from plughost_events import Event, EventsConfig, EventsPlugin, EventStore, EventsURL, NewEvent
 from plughost_events._database import Database
+from plughost_events._record import of_principal
 from plughost_testing import (
     ClientFactory,
     Hang,
@@ -116,7 +117,7 @@ async def test_a_call_is_an_event(host: HostFactory, provider: ScriptedProvider)
     await running.dispatch(make_call("tools/call", {"name": "add", "arguments": {}, "_meta": meta}))
     (event,) = await recorded(running)
     data = dict(event.data or {})
-    assert (event.type, event.stream, event.version) == ("call.completed", "principal:https://issuer|ada", 1)
+    assert (event.type, event.stream, event.version) == ("call.completed", "principal:acme|https://issuer|ada", 1)
     assert data.pop("duration_us") >= 0
     assert data.pop("request_id") is not None
     assert data == {
@@ -186,9 +187,9 @@ async def test_what_happens_to_the_host_is_recorded(host: HostFactory) -> None:
 @pytest.mark.parametrize(
     ("aggregate", "streams"),
     [
-        ("principal", {"principal:https://issuer|ada": 5}),
+        ("principal", {"principal:acme|https://issuer|ada": 5}),
         ("tenant", {"tenant:acme": 5}),
-        ("session", {"principal:https://issuer|ada": 5}),
+        ("session", {"principal:acme|https://issuer|ada": 5}),
         ("tool", {"tool:notes/add": 1, "prompt:notes/ask": 1, "provider:notes": 2, "provider:none": 1}),
     ],
 )
@@ -460,3 +461,20 @@ async def test_cancelled_calls_leave_nothing(host: HostFactory, provider: Script
         await asyncio.wait({task})
     await recorded(running)
     assert plugin.store.writer.taken == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Principal("ada", tenant="acme"), Principal("ada", tenant="umbrella")),
+        (Principal("ada", tenant="acme"), Principal("ada")),
+        (Principal("ada", "https://a"), Principal("ada", "https://b")),
+        (Principal("b|c", "a"), Principal("c", "a|b")),
+        (Principal("ada", tenant="acme"), Principal("ada", "acme")),
+    ],
+)
+def test_two_callers_have_two_streams(one: Principal, other: Principal) -> None:
+    """The same subject at another tenant, or of another issuer, is somebody else."""
+    calls = [make_call("tools/call", {"name": "add"}) for _ in range(2)]
+    calls[0].principal, calls[1].principal = one, other
+    assert of_principal(calls[0], lambda _: True) != of_principal(calls[1], lambda _: True)

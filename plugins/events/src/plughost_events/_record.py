@@ -37,11 +37,13 @@ def of_session(call: Call, lists: Lists) -> str:
 
 
 def of_principal(call: Call, lists: Lists) -> str:
+    """Tenant, issuer and subject: the same name at another tenant, or of another issuer, is somebody else."""
     del lists
     who = call.principal
     if who is None:
         return "principal:anonymous"
-    return f"principal:{who.issuer}|{who.subject}" if who.issuer else f"principal:{who.subject}"
+    parts = [who.tenant, who.issuer, who.subject] if who.tenant is not None else [who.issuer or None, who.subject]
+    return "principal:" + "|".join(part.replace("|", "%7C") for part in parts if part is not None)
 
 
 def of_tenant(call: Call, lists: Lists) -> str:
