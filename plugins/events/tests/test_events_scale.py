@@ -91,3 +91,11 @@ def test_the_file_is_the_only_one_that_is_needed(tmp_path: Path) -> None:
     store.connect()
     store.close()
     assert [path.name for path in tmp_path.iterdir()] == ["events.db"]
+
+
+def test_a_commit_is_on_the_disk(tmp_path: Path) -> None:
+    """SQLite syncs its log at each commit: no kill of the machine could show it here."""
+    store = database(f"sqlite:///{tmp_path}/events.db")
+    assert store.run("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store.run("PRAGMA synchronous").fetchone() == (2,)
+    store.close()
