@@ -20,8 +20,7 @@ from mcp.shared.subscriptions import (
 from mcp_types import ResourceUpdatedNotification, ToolListChangedNotification
 from plughost import EventType, Host, HostEvent, Kind, ResourceChanged
 from plughost_bus import BusConfig, BusPlugin
-from plughost_cache import CacheConfig, CachePlugin
-from plughost_testing import Backend, HostFactory, RecordingMiddleware, ScriptedProvider, make_call, on_backends
+from plughost_testing import Backend, HostFactory, RecordingMiddleware, ScriptedProvider, on_backends
 from plughost_testing.services import Service
 
 pytestmark = [pytest.mark.anyio, on_backends("redis")]
@@ -135,23 +134,6 @@ async def test_a_start_is_a_change(replica: Start) -> None:
     async with Client(one.host.front) as client, client.listen(tools_list_changed=True) as news:
         await replica()
         await hears(aiter(news), ToolsListChanged())
-
-
-async def test_caches_of_other_replicas_forget(replica: Start) -> None:
-    """The cache of one replica forgets a resource that changed on another."""
-    config = CacheConfig.model_validate({"default_ttl": "10m"})
-    one = await replica(CachePlugin(config, name="cache"))
-    two = await replica()
-
-    async def read() -> int:
-        await one.host.dispatch(make_call("resources/read", {"uri": NOTE}))
-        return len([call for call in one.provider.calls if call.method == "resources/read"])
-
-    assert [await read(), await read()] == [1, 1]
-    async with Client(one.host.front) as client, client.listen(resource_subscriptions=[NOTE]) as news:
-        two.provider.touch(NOTE)
-        await anext(aiter(news))
-    assert await read() == 2
 
 
 async def test_redis_restarts(replica: Start, backend: Backend) -> None:
