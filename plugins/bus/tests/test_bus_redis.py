@@ -18,8 +18,9 @@ from mcp.shared.subscriptions import (
     ToolsListChanged,
 )
 from mcp_types import ResourceUpdatedNotification, ToolListChangedNotification
-from plughost import EventType, Host, HostEvent, Kind, ResourceChanged
+from plughost import EventType, Host, HostEvent, Kind, PluginError, ResourceChanged
 from plughost_bus import BusConfig, BusPlugin
+from plughost_bus._deliveries import Deliveries
 from plughost_testing import Backend, HostFactory, RecordingMiddleware, ScriptedProvider, on_backends
 from plughost_testing.services import Service
 
@@ -229,3 +230,19 @@ async def test_who_leaves_is_gone(replica: Start) -> None:
         await one.host.unregister("bus")
         await eventually(lambda: not two.provider.watched, SOON)
         assert two.plugin.bus.peers == {}
+
+
+async def test_a_start_that_fails_leaves_nothing(
+    host: HostFactory, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a start took before it failed is given back: neither task nor connection is left."""
+
+    async def fails(*_: object) -> None:
+        raise OSError("no certificates")
+
+    monkeypatch.setattr(Deliveries, "apply", fails)
+    running = await host()
+    before = asyncio.all_tasks()
+    with pytest.raises(PluginError, match="no certificates"):
+        await running.register(BusPlugin(BusConfig.model_validate({"url": backend.url}), name="bus"))
+    assert asyncio.all_tasks() == before

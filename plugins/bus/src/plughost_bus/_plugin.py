@@ -72,8 +72,12 @@ class BusPlugin(MCPPlugin[BusConfig]):
         self.bus = Bus(replica, _Home(host), clock=host.clock, backend=backend, max_watched=config.max_watched)
         dead = DeadLetters(host.config.folder / config.dead_letters, config.max_dead_letters)
         self.deliveries = Deliveries(dead, source=f"/plughost/{host.settings.name}/{replica}", clock=host.clock)
-        await self.bus.start()
-        await self.deliveries.apply(config.webhooks)
+        try:
+            await self.bus.start()
+            await self.deliveries.apply(config.webhooks)
+        except BaseException:
+            await self.bus.aclose()
+            raise
         host.provide(ReplicaBus, self.bus)  # type: ignore[type-abstract]  # shared under its protocol
         self._monotonic = host.clock.monotonic
         _metrics.watch(self)

@@ -140,7 +140,7 @@ class Bus:
             return
         for task in self._tasks:
             task.cancel()
-        await asyncio.wait(self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await self._send_all()
             await self._publish(Message("gone", self.replica))
