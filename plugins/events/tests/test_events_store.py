@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -18,6 +19,7 @@ from plughost_events import (
     Projection,
     Snapshot,
     State,
+    StoreError,
     StoreFormatError,
     StoreUnavailable,
     VersionConflict,
@@ -487,16 +489,26 @@ async def test_a_write_that_fails_is_repeated(store: DatabaseStore, monkeypatch:
     assert listener.news == ["down: ConnectionError: the answer was lost", "up"]
 
 
-async def test_a_store_that_is_away_refuses_at_once(backend: Backend) -> None:
+async def test_a_store_that_is_away_refuses_at_once(backend: Backend, tmp_path: Path) -> None:
     """While nothing can be written an append fails without being queued, and the start does not fail."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         away = f"postgresql://postgres@127.0.0.1:{nobody.getsockname()[1]}/postgres"
-        url = away if isinstance(backend.service, Service) else "sqlite:////nowhere/at/all.db"
+        url = away if isinstance(backend.service, Service) else f"sqlite:///{tmp_path}"  # a folder is no file
         async with open_store(url) as store:
             with pytest.raises(StoreUnavailable, match="OperationalError"):
                 await store.append("s", [happened(1)])
             assert store.writer.taken == 0
+
+
+async def test_a_mistake_in_the_config_stops_the_start(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is not there, and a library that is not installed, are not taken for a database that is away."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    postgresql = isinstance(backend.service, Service)
+    words = r"pip install 'plughost-events\[postgresql\]'" if postgresql else "the folder /nowhere/at does not exist"
+    with pytest.raises(StoreError, match=words):
+        async with open_store(backend.url if postgresql else "sqlite:////nowhere/at/all.db"):
+            pass
 
 
 async def test_a_watcher_that_raises_harms_nobody(store: DatabaseStore, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from plughost import PlughostError
 
 
 class StoreError(PlughostError):
-    """Base of what a store raises."""
+    """Base of what a store raises; itself where a store cannot be used as it is configured."""
 
 
 class VersionConflict(StoreError):  # noqa: N818 - the field's word

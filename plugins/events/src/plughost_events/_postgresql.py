@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from plughost_events._database import Database
-from plughost_events._errors import StoreUnavailable
+from plughost_events._errors import StoreError
 
 CONNECT = {
     "connect_timeout": 5,
@@ -49,7 +49,9 @@ class PostgreSQL(Database):
         try:
             import psycopg  # noqa: PLC0415 - an extra, which SQLite does without
         except ImportError as error:
-            raise StoreUnavailable("needs psycopg; run: pip install 'plughost-events[postgresql]'") from error
+            raise StoreError(
+                "a postgresql:// url needs psycopg; run: pip install 'plughost-events[postgresql]'"
+            ) from error
         self.errors = (psycopg.Error,)
         connection = psycopg.connect(self._url, autocommit=True, **CONNECT)  # type: ignore[arg-type]  # libpq's words
         try:

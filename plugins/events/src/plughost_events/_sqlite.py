@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from plughost_events._database import Database
-from plughost_events._errors import StoreUnavailable
+from plughost_events._errors import StoreError, StoreUnavailable
 
 MEMORY = ":memory:"
 BUSY = 5.0
@@ -38,6 +38,8 @@ class SQLite(Database):
     def open(self) -> Any:
         if self.path is not None and not self._create and not self.path.exists():
             raise StoreUnavailable(f"there is no store at {self.path}")
+        if self.path is not None and not self.path.parent.is_dir():
+            raise StoreError(f"the folder {self.path.parent} does not exist; create it, or name another in url")
         where = MEMORY if self.path is None else str(self.path)
         connection = sqlite3.connect(where, timeout=BUSY, isolation_level=None, check_same_thread=False)
         try:

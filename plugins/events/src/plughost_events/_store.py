@@ -175,7 +175,7 @@ class DatabaseStore:
         """Open the database. One that is away does not fail the start: it is looked for.
 
         Raises:
-            StoreFormatError: The tables are of another format, or the chain was begun with another key.
+            StoreError: It cannot be used as it is configured.
         """
         try:
             await self.writer.start()

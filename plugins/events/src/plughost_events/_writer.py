@@ -11,7 +11,7 @@ from typing import Protocol
 from plughost import Clock
 
 from plughost_events._database import Database, Outcome, Request
-from plughost_events._errors import StoreFormatError, StoreUnavailable, VersionConflict
+from plughost_events._errors import StoreUnavailable, VersionConflict
 from plughost_events._event import Prepared, Receipt
 from plughost_events._worker import Worker
 
@@ -78,13 +78,11 @@ class Writer:
         """Look whether the database is there. One that is away is looked for from now on.
 
         Raises:
-            StoreFormatError: The tables are of another format, or the chain was begun with another key.
+            StoreError: It cannot be used as it is configured.
         """
         try:
             await self._attempt([])
-        except StoreFormatError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a database that is away may say so in many ways
+        except StoreUnavailable as error:
             self._failed(_reason(error))
         self._task = self._loop.create_task(self._run(), name="plughost-events writer")
 
