@@ -78,8 +78,16 @@ limit = "1000000/minute"
 [plugins.timeout]
 [plugins.bulkhead]
 [plugins.pool]
+[plugins.validation]
+[plugins.pinning]
+[plugins.encryption]
+keys = ["rqZ7v0n2Wk9sLx4cPb1mTg8yHd5fJu3aQe6iOw"]
+[plugins.events]
+url = "memory://"
+[plugins.snapshots]
+[plugins.bus]
 """
-"""All plugins that ship, as far as they change no right answer by themselves; nobody listens where traces go."""
+"""All plugins that ship, but those that ask who calls; nobody listens where traces go."""
 
 THROUGH: dict[str, Leg] = {
     "in process": in_process,
