@@ -121,7 +121,7 @@ def real(session: nox.Session) -> None:
 
 @nox.session
 def services(session: nox.Session) -> None:
-    """Against the servers that plugins keep their state in: needs redis-server, postgresql, prometheus and nginx."""
+    """On real servers, the examples of the READMEs too: needs redis-server, postgresql, prometheus and nginx."""
     sync(session, "dev")
     session.run("pytest", "-m", "services", *session.posargs)
 

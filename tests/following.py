@@ -35,6 +35,9 @@ class Reader:
     In a `with` statement, what still runs at its end is ended.
     """
 
+    exact = False
+    """Whether a command must print nothing but what is shown."""
+
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         self.log = folder.with_suffix(".log")
@@ -91,7 +94,7 @@ class Reader:
         (self.folder / target).write_text(content.replace(LISTEN, self._listen), "utf-8")
 
     def type(self, command: str, printed: str = "") -> str:
-        """Type a command; gives what it printed: exactly what is shown, if anything is and it has no `…`."""
+        """Type a command; gives what it printed: what is shown stands in it, or is all of it if `exact`."""
         if command.startswith(("source ", "cd ", "export ")):
             self._setup.append(command)
         elif re.match(r"\S*plughost (dev|serve)\b", command):
@@ -100,8 +103,8 @@ class Reader:
         else:
             code, output = self.run(command.replace(LISTEN, self._listen))
             pattern = self._pattern(printed)
-            partial = not printed or "…" in printed
-            found = pattern.search(output) if partial else pattern.fullmatch(output)
+            whole = self.exact and printed
+            found = pattern.fullmatch(output.rstrip("\n") + "\n") if whole else pattern.search(output)
             assert found, f"{command!r} printed {output!r}, not {printed!r}"
             shown_faulty = ": faulty\n" in printed
             assert bool(code) == shown_faulty, f"{command!r} gave {code}: {output}"

@@ -51,6 +51,8 @@ class Readme:
 class _Neighbour(Reader):
     """Has all packages installed, and runs a client in this process: starting an interpreter takes the most time."""
 
+    exact = True
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, {**os.environ, **ENVIRONMENT})
 

@@ -8,21 +8,20 @@ from pathlib import Path
 from click.testing import CliRunner
 from plughost_pinning import PinningConfig
 from plughost_pinning.cli import pins
+from readmes import Readme
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return found
+README = Readme(__file__)
 
 
 def test_two_minutes(tmp_path: Path) -> None:
     """Approve, verify, let the server turn, verify again: word for word what it prints."""
-    (server,), (config, *_), (_, approved, turned) = blocks("python"), blocks("toml"), blocks("console")
+    (server,), (config, *_), (_, approved, turned) = (
+        README.blocks("python"),
+        README.blocks("toml"),
+        README.blocks("console"),
+    )
     path = tmp_path / "plughost.toml"
-    poison = re.search(r'`("""Add a note\. <.*?""")`', README)
+    poison = re.search(r'`("""Add a note\. <.*?""")`', README.text)
     assert poison is not None
     for console, text, module in (
         (approved, server, "readme_notes"),
@@ -37,6 +36,4 @@ def test_two_minutes(tmp_path: Path) -> None:
 
 def test_keys_are_listed() -> None:
     """Each key of the config has a row."""
-    table = README.partition("## Config")[2].partition("## ")[0]
-    own = set(PinningConfig.model_fields) - {"fail_mode", "mode"}
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == own
+    assert set(README.rows("Config")) == set(PinningConfig.model_fields) - {"fail_mode", "mode"}

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
 
-from plughost_testing.services import HostProcess, Stack
+import pytest
 from plughost_validation import ValidationConfig
+from readmes import Readme
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return found
+README = Readme(__file__)
 
 
-def ran(*command: str) -> str:
-    """What a command prints."""
-    return subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True, timeout=60).stdout
-
-
-def test_two_minutes(stack: Stack) -> None:
+@pytest.mark.services
+def test_two_minutes(tmp_path: Path) -> None:
     """A served host answers as the README shows; the operation finds no tool to refuse."""
-    server, client = blocks("python")
-    config = {"host": {"control": True}, **tomllib.loads(blocks("toml")[0])}
-    host = stack.start(HostProcess(config, files={"notes_server.py": server}))
-    program = host.folder / "client.py"
-    program.write_text(client.replace("http://127.0.0.1:8000/mcp", host.url), "utf-8")
-    assert ran(str(program)) == blocks("console")[2].partition("client.py\n")[2]
-    checked = json.loads(ran("-m", "plughost", "ctl", "--config", str(host.config), "validation", "check"))
-    assert checked["compiled"] == 1
-    assert checked["refused_tools"] == {}
+    with README.followed(tmp_path) as reader:
+        checked = json.loads(reader.type("plughost ctl validation check"))
+    assert (checked["compiled"], checked["refused_tools"]) == (1, {})
 
 
 def test_keys_are_listed() -> None:
     """Each key of the config has its place in the table."""
-    table = README.partition("| key |")[2].partition("\n\n")[0]
-    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(ValidationConfig.model_fields)
+    assert set(README.rows("Config")) == set(ValidationConfig.model_fields)
