@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SEEDS_MARKER = "seeds(n): run the test n times, the order of concurrent tasks drawn from a different seed each time"
 BACKENDS_MARKER = "backends(name, ...): run the test once on each of these backends; `on_backends` makes it"
-SERVICES_MARKER = "services: on servers, some of them programs that pip does not install (redis-server, postgresql, prometheus, nginx)"
+SERVICES_MARKER = "services: on real servers; pip does not install all (redis-server, postgresql, prometheus, nginx)"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
