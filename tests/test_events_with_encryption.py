@@ -1,4 +1,4 @@
-"""Events and snapshots with the encryption plugin: nothing legible is in the file, and keys are not needed to verify."""
+"""Events and snapshots with the encryption plugin: nothing in the file is legible, and it verifies without keys."""
 
 from __future__ import annotations
 
