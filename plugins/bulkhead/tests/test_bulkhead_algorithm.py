@@ -128,7 +128,7 @@ class BulkheadMachine(RuleBasedStateMachine):
             assert not waiter.lane.has_room
 
 
-BulkheadMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+BulkheadMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestBulkheadMachine = BulkheadMachine.TestCase
 
 

@@ -205,7 +205,7 @@ class TwoProcesses(RuleBasedStateMachine):
 
 
 TestTwoProcesses = TwoProcesses.TestCase
-TestTwoProcesses.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTwoProcesses.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 
 
 def _shared(clock: VirtualClock) -> tuple[FakeStore, Callable[[], Levels]]:

@@ -181,5 +181,5 @@ class BreakerMachine(RuleBasedStateMachine):
             assert state in {self.breaker.state, State.HALF_OPEN, State.CLOSED}
 
 
-BreakerMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+BreakerMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestBreaker = BreakerMachine.TestCase

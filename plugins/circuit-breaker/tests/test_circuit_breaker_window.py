@@ -35,7 +35,7 @@ STEPS = st.lists(st.tuples(st.floats(0, 40), st.booleans(), st.booleans()), max_
 
 
 @given(steps=STEPS, later=st.floats(0, 100))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_time_window_counts_nine_to_ten_tenths(steps: Calls, later: float) -> None:
     """A call counts for nine tenths of the window at least, and never longer than the window."""
     window = TimeWindow(SECONDS)

@@ -300,7 +300,7 @@ def executions(schedule: list[tuple[str, float, float | None]], takes: float) ->
     return runs
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(callers, st.integers(1, 10), st.booleans())
 def test_any_schedule_of_arrivals_and_departures(
     drawn: list[tuple[str, int, int | None]], takes: int, fails: object

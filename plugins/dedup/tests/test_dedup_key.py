@@ -173,7 +173,7 @@ def exact(question: tuple[Principal | None, str, str, dict[str, Any]]) -> tuple[
     return question[0], question[1], question[2], json.dumps(question[3], sort_keys=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(questions, questions)
 def test_keys_are_equal_exactly_if_the_questions_are(one: Any, other: Any) -> None:
     """No two values run into each other, whatever quotes, commas and brackets they hold (K2)."""

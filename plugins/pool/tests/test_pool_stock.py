@@ -203,7 +203,7 @@ class StockMachine(RuleBasedStateMachine):
         assert not self.stock.slots
 
 
-StockMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
+StockMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
 TestStockMachine = StockMachine.TestCase
 
 

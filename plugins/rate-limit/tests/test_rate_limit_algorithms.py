@@ -62,7 +62,7 @@ def between(log: Sequence[tuple[int, int]], after: float, until: float) -> int:
 
 
 @given(counts, periods, walks)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_sliding_window_against_the_log(count: int, period: int, walk: Sequence[tuple[int, int]]) -> None:
     """Never more than the limit in any window: no slack. Refused is only who exceeds it in a window and a slot."""
     algorithm = made("sliding-window", count, period)
@@ -84,7 +84,7 @@ def test_sliding_window_against_the_log(count: int, period: int, walk: Sequence[
 
 
 @given(counts, periods, walks, st.integers(1, 60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_gcra_is_a_token_bucket(count: int, period: int, walk: Sequence[tuple[int, int]], burst: int) -> None:
     """It lets through exactly what an ideal bucket of `burst` tokens does, and so `burst` plus the rate in any time."""
     algorithm = made("gcra", count, period, burst)
@@ -107,7 +107,7 @@ def test_gcra_is_a_token_bucket(count: int, period: int, walk: Sequence[tuple[in
 
 
 @given(counts, periods, walks)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_fixed_window_against_the_log(count: int, period: int, walk: Sequence[tuple[int, int]]) -> None:
     """Never more than the limit in its own window, so never more than twice the limit in any."""
     algorithm = made("fixed-window", count, period)

@@ -111,12 +111,12 @@ async def test_bytes_of_an_identity(kind: str, monkeypatch: pytest.MonkeyPatch) 
     clock = VirtualClock()
     store = MemoryStore(limits(kind, "100/minute"), clock)
     (table,) = store._tables.values()
-    for _ in range(20):
+    for _ in range(6):
         for number in range(5_500):  # just after the dicts have grown, when they are emptiest
             await store.take(number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 120), 1)
         states = sum(allocated(key) + allocated(state) for shard in table.shards for key, state in shard.items())
         assert (states + sum(map(sys.getsizeof, table.shards))) / store.identities <= 200
-        clock.advance(4)
+        clock.advance(13)
 
 
 def allocated(value: int) -> int:

@@ -21,7 +21,7 @@ from plughost import ErrorCode
 from plughost_testing import LiveHostFactory
 from plughost_testing.services import HostProcess, Stack
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.services]
 LIMIT = 60
 SERVER = """
 from pathlib import Path
@@ -189,7 +189,6 @@ async def test_a_second_signal_ends_at_once(stack: Stack) -> None:
             assert time.monotonic() - begin < 20
 
 
-@pytest.mark.services
 async def test_all_workers_drain(stack: Stack) -> None:
     """Each for itself; the exit is 0 when none had to give up a call."""
     served = serve(
