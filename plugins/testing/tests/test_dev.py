@@ -19,7 +19,7 @@ from plughost import HostConfig, PlughostError, PluginTable
 from plughost_testing._work import Work, find_work
 from plughost_testing.services.service import Service, wait_until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.services]
 LIMIT = 20.0
 
 SERVER = """
