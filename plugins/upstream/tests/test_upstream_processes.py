@@ -16,7 +16,7 @@ from upstreams.running import LEGACY_STDIO, Upstreams, until
 
 pytestmark = pytest.mark.anyio
 
-CYCLES = int(os.environ.get("PLUGHOST_CYCLES", "40"))
+CYCLES = int(os.environ.get("PLUGHOST_CYCLES", "20"))
 """Of the loop below. For the 1,000 of L2: `PLUGHOST_CYCLES=1000 pytest -k many_cycles --timeout 0`."""
 
 
