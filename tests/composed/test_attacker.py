@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -413,7 +414,7 @@ def test_nothing_that_was_sent_is_in_the_log_or_the_audit(target: Target) -> Non
         assert token.split(".")[2].encode() not in held
     verify = [sys.executable, "-m", "plughost", "events", "verify", "--config", str(target.host.config)]
     assert subprocess.run(verify, check=False, capture_output=True).returncode == 0
-    with sqlite3.connect(folder / "events.db") as database:
+    with closing(sqlite3.connect(folder / "events.db")) as database, database:
         forged = database.execute(
             "UPDATE plughost_events SET data = CAST(replace(CAST(data AS TEXT), 'eve', 'bob') AS BLOB)"
             " WHERE instr(data, CAST('eve' AS BLOB))"

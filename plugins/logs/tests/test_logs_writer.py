@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -174,21 +174,23 @@ def test_a_file_is_not_for_everybody(tmp_path: Path) -> None:
     assert (tmp_path / "log").stat().st_mode & 0o007 == 0
 
 
-def write_many(path: Path, name: str) -> None:
-    file = RotatedFile(path, max_size=500, backups=100)
-    for number in range(300):
-        file.write(f"{name} {number}\n".encode())
-    file.close()
+WRITE_MANY = """
+import sys
+from pathlib import Path
+from plughost_logs._file import RotatedFile
+
+file = RotatedFile(Path(sys.argv[1]), max_size=500, backups=100)
+for number in range(300):
+    file.write(f"{sys.argv[2]} {number}\\n".encode())
+file.close()
+"""
 
 
 def test_processes_share_a_file_through_rotations(tmp_path: Path) -> None:
     """No line is lost or torn, and each process's lines stay in their order."""
     path = tmp_path / "log"
-    children = [get_context("spawn").Process(target=write_many, args=(path, name)) for name in ("a", "b", "c")]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(60)
+    children = [subprocess.Popen([sys.executable, "-c", WRITE_MANY, str(path), name]) for name in ("a", "b", "c")]
+    assert [child.wait(60) for child in children] == [0, 0, 0]
     files = sorted(tmp_path.glob("log*[0-9]"), key=lambda file: -int(file.suffix[1:]))
     lines = b"".join(file.read_bytes() for file in [*files, path]).decode().splitlines()
     assert len(files) > 3

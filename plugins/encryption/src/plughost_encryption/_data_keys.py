@@ -47,14 +47,22 @@ class DataKeys:
         self._newest: Master | None = None
         with self._reading():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._database = sqlite3.connect(path, PATIENCE, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA secure_delete = ON")  # a dropped key is overwritten, not only unlinked
-            self._database.execute("PRAGMA synchronous = FULL")
-            found = self._one("PRAGMA user_version")[0]
-            if found not in {0, FORMAT}:
-                raise SealError(f"{path} has format {found}, and not {FORMAT}; it was made by a newer version")
-            self._database.executescript(_SCHEMA)
-            self._version = self._one("PRAGMA data_version")[0]
+            self._database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            with self._reading():
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        self._database.execute("PRAGMA secure_delete = ON")  # a dropped key is overwritten, not only unlinked
+        self._database.execute("PRAGMA synchronous = FULL")
+        found = self._one("PRAGMA user_version")[0]
+        if found not in {0, FORMAT}:
+            raise SealError(f"{self.path} has format {found}, and not {FORMAT}; it was made by a newer version")
+        self._database.executescript(_SCHEMA)
+        self._version = self._one("PRAGMA data_version")[0]
 
     def close(self) -> None:
         self._database.close()

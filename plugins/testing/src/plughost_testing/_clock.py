@@ -115,6 +115,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._in_executor.add(future)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in the base
+        """Wait for its threads as long as it takes: no timeout of virtual time is about them."""
+        del timeout
+        await super().shutdown_default_executor()
+
     @property
     def threads_at_work(self) -> bool:
         """Whether a worker thread of anyio's or of the default executor has something to do."""
