@@ -99,9 +99,6 @@ def numbers(events: list[Event]) -> list[Any]:
     return [(event.data or {}).get("number") for event in events]
 
 
-
-
-
 def tamper(url: str, sql: str, *parameters: Any) -> None:
     """Change the tables behind the store's back."""
     intruder = database(url)
