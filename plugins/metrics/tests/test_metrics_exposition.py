@@ -73,3 +73,8 @@ def test_one_name_once() -> None:
     """Two metrics that become one name cannot both be shown; the first is, and the text stays valid."""
     found = render([Metric("a.b", Kind.GAUGE, series={(): 1}), Metric("a_b", Kind.COUNTER, series={(): 2})]).decode()
     assert found == "# TYPE a_b gauge\na_b 1\n"
+
+
+def test_a_truth_is_a_number() -> None:
+    """OpenTelemetry takes `True` for a value, and Prometheus does not."""
+    assert render([Metric("up", Kind.GAUGE, "", "", {(): True})]).decode().splitlines()[-1] == "up 1"

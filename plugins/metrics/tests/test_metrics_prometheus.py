@@ -60,6 +60,7 @@ EVERYTHING: Mapping[str, Any] = {
         "cache": {"tools": {"add": "1m"}},
         "circuit-breaker": {"minimum_calls": 5, "tool_errors": True},
         "dedup": {"tools": ["add"]},
+        "events": {"url": "memory://"},
         "health": {},
         "rate-limit": {"limit": "30/minute"},
         "retry": {"tools": ["broken"]},

@@ -247,6 +247,24 @@ ROWS = (
         ),
     ),
     Row(
+        "Events",
+        (
+            Panel("Stored", [(rate("plughost_events_stored_total"), "stored")], "eps"),
+            Panel(
+                "Store lag: age of the oldest that waits",
+                [(gauge("plughost_events_lag_seconds", "plughost_plugin", "max"), "{{plughost_plugin}}")],
+                "s",
+            ),
+            Panel("Waiting", [(gauge("plughost_events_queued", "plughost_plugin"), "{{plughost_plugin}}")]),
+            Panel(
+                "Event store",
+                [(gauge("plughost_events_up", "plughost_plugin", "min"), "{{plughost_plugin}}")],
+                kind="state-timeline",
+                states=UP,
+            ),
+        ),
+    ),
+    Row(
         "Host",
         (
             Panel(

@@ -129,4 +129,4 @@ def _pairs(labels: Labels) -> str:
 
 
 def _number(value: float) -> str:
-    return repr(value).replace("inf", "Inf").replace("nan", "NaN")
+    return repr(value + 0).replace("inf", "Inf").replace("nan", "NaN")  # + 0: a bool is a number to OpenTelemetry

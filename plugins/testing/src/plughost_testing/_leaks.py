@@ -55,10 +55,11 @@ async def check_leaks(before: Inventory, *, what: str = "the test", timers: bool
     Raises:
         LeakError: Names each thing that was left.
     """
-    deadline = time.monotonic() + PATIENCE
     left = await _left_since(before, timers=timers)
     if left:
         gc.collect()  # what only a cycle of garbage holds is not held
+        left = await _left_since(before, timers=timers)
+    deadline = time.monotonic() + PATIENCE
     while left and time.monotonic() < deadline:
         left = await _left_since(before, timers=timers)
     if left:
