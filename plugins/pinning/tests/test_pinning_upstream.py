@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,16 @@ class Scene:
         with anyio.fail_after(10):
             while await self.names() != list(names):  # noqa: ASYNC110 - it comes over the network
                 await anyio.sleep(0.02)
+
+    async def known(self, name: str, traits: dict[str, Any]) -> None:
+        """Wait until the gateway itself has heard that the tool is like this: that is what an operator approves."""
+        with anyio.fail_after(10):
+            while not traits.items() <= dict(self._entry(name)).items():  # noqa: ASYNC110 - as above
+                await anyio.sleep(0.02)
+
+    def _entry(self, name: str) -> Mapping[str, Any]:
+        route = self.gateway.host.generation.catalog.routes[Kind.TOOLS].get(name)
+        return route.entry if route is not None else {}
 
     async def operate(self, operation: str, **parameters: Any) -> Any:
         return await self.gateway.host.run_operation("pinning", operation, parameters)
@@ -86,6 +96,7 @@ async def test_a_changed_tool(scene: Scene, change: dict[str, Any], why: str) ->
     await scene.until("far_add", "far_sub")
     scene.upstream.change(Kind.TOOLS, [{**ADD, **change}, SUB])
     await scene.until("far_sub")
+    await scene.known("far_add", change)
     assert (await scene.operate("approve", names=["far/add"]))["approved"] == ["far/add"]
     await scene.until("far_add", "far_sub")
     await scene.client.call_tool("far_add", {"sidenote": "x"})
@@ -100,6 +111,7 @@ async def test_a_renamed_tool(scene: Scene) -> None:
     with pytest.raises(MCPError, match="far_add"):
         await scene.client.call_tool("far_add", {})
     assert scene.upstream.calls == []
+    await scene.known("far_append", {"description": ADD["description"]})
     assert (await scene.operate("approve", all=True))["forgotten"] == ["far/add"]
     await scene.until("far_append", "far_sub")
 
