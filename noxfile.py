@@ -42,6 +42,13 @@ def distribution(member: str) -> str:
     return name
 
 
+def extras(member: str) -> str:
+    """All that can be asked for besides, as pip writes it."""
+    project = tomllib.loads(Path(member, "pyproject.toml").read_text("utf-8"))["project"]
+    names = project.get("optional-dependencies", {})
+    return f"[{','.join(names)}]" if names else ""
+
+
 def sync(session: nox.Session, *groups: str) -> None:
     """Install all packages of the workspace, editable and as locked, with these dependency groups."""
     session.run_install(
@@ -105,7 +112,7 @@ def lowest(session: nox.Session) -> None:
     wheels = session.create_tmp()
     for member in MEMBERS:
         session.run_install("uv", "build", "--quiet", "--wheel", f"--package={distribution(member)}", f"-o={wheels}")
-    packages = [f"./{member}" for member in MEMBERS]
+    packages = [f"./{member}{extras(member)}" for member in MEMBERS]
     session.install(
         "--exact", "--no-sources", "--resolution=lowest-direct", f"--find-links={wheels}", *packages, *TEST_TOOLS
     )
