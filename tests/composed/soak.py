@@ -117,15 +117,16 @@ class Soak:
             tool = self.random.choice((SAFE, SAFE, UNSAFE, CACHED))
             self._number += 1
             number = self.random.randrange(3) if tool == CACHED else self._number
-            await self._call(who, tool, number)
-            await clock.sleep(self.random.random() * 0.1)
+            answered = await self._call(who, tool, number)
+            await clock.sleep(self.random.random() * (0.1 if answered else 0.6))
 
-    async def _call(self, who: str, tool: str, number: int) -> None:
+    async def _call(self, who: str, tool: str, number: int) -> bool:
+        """Make a call, and say whether it was answered: who was refused waits a little longer."""
         clock, seen = self.host.clock, self.seen
         call = make_call("tools/call", {"name": tool, "arguments": {"number": number}})
         call.principal = Principal(who)
         seen.calls[tool] += 1
-        begin = clock.monotonic()
+        begin, answered = clock.monotonic(), False
         try:
             result = await self.host.dispatch(call)
         except MCPError as error:
@@ -139,7 +140,9 @@ class Soak:
             seen.admitted.setdefault(who, []).append(begin)
             if result["content"][0]["text"] != f"{tool} {number} for {who}":
                 seen.wrong.append(f"{tool} {number} for {who} got {result['content']}")
+            answered = True
         seen.slowest = max(seen.slowest, clock.monotonic() - begin)
+        return answered
 
     def check(self, slack: float) -> None:
         """What must hold, whatever the provider did. `slack` is what the machine may add to a time, in seconds."""
