@@ -7,7 +7,7 @@ from typing import Any
 NOTES = '''
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
-from mcp_types import ToolAnnotations
+from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult, ToolAnnotations
 
 mcp = MCPServer("notes")
 runs = {}
@@ -48,6 +48,17 @@ async def linger(name: str, ctx: Context) -> str:
     finally:
         open(f"ended-{name}", "w").close()
     return "late"
+
+
+@mcp.tool()
+async def ask(name: str, ctx: Context) -> str | InputRequiredResult:
+    """Asks back, and counts how often it began."""
+    if ctx.input_responses and ctx.request_state == f"asked about {name}":
+        return f"{name} is confirmed"
+    count(name)
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
+    question = ElicitRequest(params=ElicitRequestFormParams(message="Sure?", requested_schema=schema))
+    return InputRequiredResult(input_requests={"sure": question}, request_state=f"asked about {name}")
 
 
 @mcp.tool()
@@ -155,7 +166,7 @@ def config(*, issuer: str, resource: str, upstream: str, port: int) -> dict[str,
                         "permissions": ["read:resources"],
                         "rules": [
                             {"allow": "execute:tools", "provider": "notes", "tool": name}
-                            for name in ("count", "kept", "fail", "linger", "guarded")
+                            for name in ("count", "kept", "fail", "linger", "ask", "guarded")
                         ]
                         + [{"allow": "execute:tools", "provider": "archive"}],
                     },
@@ -164,8 +175,8 @@ def config(*, issuer: str, resource: str, upstream: str, port: int) -> dict[str,
             },
             "pinning": {},
             "rate-limit": {"limit": ["100000/minute", "200000/hour"]},
-            "cache": {"tools": {"kept": "1m", "fail": "1m"}},
-            "dedup": {},
+            "cache": {"tools": {"kept": "1m", "fail": "1m", "ask": "1m"}},
+            "dedup": {"tools": ["ask"], "window": "1m"},
             "timeout": {"attempt": "1s", "total": "1s"},
             "broken": {"plugin": "./broken.py:Broken", "match": {"tool": "guarded"}},
         },

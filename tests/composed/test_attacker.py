@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -279,6 +280,48 @@ def test_only_what_the_operator_named_is_kept(target: Target) -> None:
     assert counted == [1, 2]
     assert all(target.call("fail", name="fails")["result"]["isError"] for _ in range(2))
     assert target.call("count", name="fails")["result"]["structuredContent"]["result"] == 3
+
+
+def test_another_state_than_ones_own_is_refused(target: Target) -> None:
+    """State that was forged, is another caller's, or belongs to another request is worth nothing (H2)."""
+    can = {"_meta": {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}}
+
+    def ask(name: str, state: str | None = None, token: str = "") -> dict[str, Any]:
+        params: dict[str, Any] = {"name": "ask", "arguments": {"name": name}, **can}
+        if state is not None:
+            params |= {"requestState": state, "inputResponses": {"sure": {"action": "accept", "content": {"ok": True}}}}
+        return answer(target.post(request("tools/call", params), token))
+
+    first, second = ask("state"), ask("state")
+    assert first["result"]["resultType"] == "input_required"
+    assert target.call("count", name="state")["result"]["structuredContent"]["result"] == 3, "a question is kept (H3)"
+    state = second["result"]["requestState"]
+    assert "asked about" not in state
+    attempts = {
+        "forged": ask("state", "asked about state"),
+        "altered": ask("state", state[:-4] + ("AAAA" if state[-4:] != "AAAA" else "BBBB")),
+        "for another request": ask("other", state),
+        "of another caller": ask("state", state, target.token("bob")),
+    }
+    assert [what for what, attempt in attempts.items() if "error" not in attempt] == []
+    assert ask("state", state)["result"]["content"][0]["text"] == "state is confirmed"
+
+
+def test_a_question_is_answered_anew_for_each(target: Target) -> None:
+    """What asks back is neither kept nor shared, though the operator named it (H3)."""
+    calls = [target.call("ask", name="anew") for _ in range(2)]
+    assert all("result" not in call or call["result"]["resultType"] == "input_required" for call in calls)
+    assert target.call("count", name="anew")["result"]["structuredContent"]["result"] == 3
+
+
+def test_calls_of_an_unnamed_tool_are_not_merged(target: Target) -> None:
+    """Five at once run five times (K5); what one was handed is not what another changes (K4)."""
+    with ThreadPoolExecutor(5) as pool:
+        messages = list(pool.map(lambda _: target.call("count", name="merged"), range(5)))
+    assert sorted(message["result"]["structuredContent"]["result"] for message in messages) == [1, 2, 3, 4, 5]
+    first = target.call("kept", name="copies")["result"]
+    first["structuredContent"]["result"] = "changed"
+    assert target.call("kept", name="copies")["result"]["structuredContent"]["result"] == 1
 
 
 def test_a_caller_without_a_tenant_is_refused(target: Target) -> None:
