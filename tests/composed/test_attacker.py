@@ -284,7 +284,7 @@ def test_only_what_the_operator_named_is_kept(target: Target) -> None:
 
 def test_another_state_than_ones_own_is_refused(target: Target) -> None:
     """State that was forged, is another caller's, or belongs to another request is worth nothing (H2)."""
-    can = {"_meta": {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}}
+    can: dict[str, Any] = {"_meta": {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}}
 
     def ask(name: str, state: str | None = None, token: str = "") -> dict[str, Any]:
         params: dict[str, Any] = {"name": "ask", "arguments": {"name": name}, **can}
