@@ -713,6 +713,44 @@ async def test_what_another_one_needs_cannot_leave() -> None:
         assert life == ["+sharing", "+needing"]
 
 
+async def test_one_thing_has_one_provider() -> None:
+    """A second one would be silently without effect: the change is refused before anything of it is registered."""
+    life: list[str] = []
+    async with standing(Sharing("sharing", life)) as host:
+        vault = host.get(Vault)
+        with pytest.raises(PluginError, match=r"'rival'.*provides Vault.*'sharing' does too.*Disable 'sharing' or"):
+            await host.register(Sharing("rival", life))
+        assert life == ["+sharing"]
+        assert host.get(Vault) is vault
+
+
+def test_a_check_finds_two_that_provide_the_same() -> None:
+    """Without registering either of them."""
+    with pytest.raises(PluginError, match=r"'rival'.*provides Vault.*'sharing' does too"):
+        create_host(plugins=[Sharing("sharing", []), Sharing("rival", [])]).check()
+
+
+async def test_what_is_shared_is_announced() -> None:
+    """Otherwise nobody could see that two share the same, or who must be registered first."""
+
+    class Silent(Sharing):
+        provides: ClassVar = ()
+
+    with pytest.raises(PluginError, match=r"'silent'.*shares Vault unannounced.*List it in provides"):
+        async with standing(Silent("silent", [])):
+            pass
+
+
+async def test_a_provider_may_take_another_ones_place(tmp_path: Path) -> None:
+    """In one change, under another name: what counts is who provides in the end."""
+    tmp_path.joinpath("boxes.py").write_text(dedent(SHARING))
+    config = tmp_path / "plughost.toml"
+    config.write_text('[plugins.old]\nplugin = "./boxes.py:Sharing"\n')
+    async with create_host(config) as host:
+        config.write_text('[plugins.new]\nplugin = "./boxes.py:Sharing"\n')
+        assert actions(await host.reload()) == {"old": "unregistered", "new": "registered"}
+
+
 async def test_requirements_in_a_circle_are_printed() -> None:
     with pytest.raises(
         PluginError, match=r"requirements form a cycle: (first -> second -> first|second -> first -> second)"

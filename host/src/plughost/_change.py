@@ -17,7 +17,7 @@ from plughost._events import EventType, HostEvent
 from plughost._generation import Generation
 from plughost._http import HTTPStack
 from plughost._inprocess import InProcessProvider, load_server
-from plughost._instance import Instance, in_order
+from plughost._instance import Instance, in_order, providers_of
 from plughost._lock import NAME as LOCK_FILE
 from plughost._lock import Lock
 from plughost._pipeline import Pipeline, traced
@@ -88,7 +88,7 @@ class Change:
 
         Raises:
             ConfigError: Names every fault of every table.
-            PluginError: A plugin that is required cannot be loaded.
+            PluginError: A plugin that is required cannot be loaded, or two provide the same.
         """
         faults: list[Fault] = []
         tables = {name: table for name, table in self.config.instances.items() if table.enabled}
@@ -132,6 +132,7 @@ class Change:
             else:
                 cls = type(given)
                 self._add(Instance(given, given.name, table, f"{cls.__module__}.{cls.__qualname__}"))
+        providers_of(self.instances.values())
 
     def _add(self, instance: Instance) -> None:
         instance.check()

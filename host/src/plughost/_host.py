@@ -428,9 +428,12 @@ class Host:
 
         Raises:
             RuntimeError: No plugin is being registered.
+            PluginError: The plugin does not list it.
         """
         if self._registering is None:
             raise RuntimeError("host.provide() is for register(); the plugin's life decides how long it is shared")
+        if kind not in self._registering.plugin.provides:
+            raise self._registering.error(f"shares {kind.__name__} unannounced", remedy="List it in provides")
         self._registering.shared[kind] = value
 
     def get(self, kind: type[T], default: Any = _MISSING) -> T:

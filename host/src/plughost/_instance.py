@@ -150,14 +150,30 @@ class Instance:
         return PluginError(self.name, problem, origin=self.origin, remedy=remedy)
 
 
+def providers_of(instances: Iterable[Instance]) -> dict[type, Instance]:
+    """Who provides what: each shared type has one provider, or the order of two would decide in silence.
+
+    Raises:
+        PluginError: Two provide the same.
+    """
+    found: dict[type, Instance] = {}
+    for item in instances:
+        for shared in item.plugin.provides:
+            first = found.setdefault(shared, item)
+            if first is not item:
+                problem = f"provides {shared.__name__}, and plugin {first.name!r} does too; only one can"
+                raise item.error(problem, remedy=f"Disable {first.name!r} or {item.name!r}")
+    return found
+
+
 def in_order(instances: Iterable[Instance], available: Iterable[type]) -> list[Instance]:
     """Instances so that each comes after those that provide what it requires.
 
     Raises:
-        PluginError: Something required is provided by nobody, or the requirements form a cycle.
+        PluginError: Something required is provided by nobody, or by two, or the requirements form a cycle.
     """
     instances = list(instances)
-    providers = {shared: item for item in instances for shared in item.plugin.provides}
+    providers = providers_of(instances)
     graph: dict[int, set[int]] = {}
     index = {id(item): position for position, item in enumerate(instances)}
     for position, item in enumerate(instances):

@@ -162,7 +162,7 @@ class MCPPlugin(Generic[ConfigT]):
 
     `name` is the name of the instance in the configuration. `version` is the distribution's, written once in its
     metadata. `requires` and `provides` list types shared through `host.get` and `host.provide`; they order the
-    registration.
+    registration. One type has one provider: a second instance that provides it is refused.
     """
 
     config_type: ClassVar[type[PluginConfig]] = PluginConfig
