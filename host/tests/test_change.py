@@ -733,8 +733,9 @@ def test_a_check_finds_two_that_provide_the_same() -> None:
 async def test_what_is_shared_is_announced() -> None:
     """Otherwise nobody could see that two share the same, or who must be registered first."""
 
-    class Silent(Sharing):
-        provides: ClassVar = ()
+    class Silent(Living):
+        async def register(self, host: Host) -> None:
+            host.provide(Vault, Vault())
 
     with pytest.raises(PluginError, match=r"'silent'.*shares Vault unannounced.*List it in provides"):
         async with standing(Silent("silent", [])):
