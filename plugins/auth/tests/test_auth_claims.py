@@ -72,6 +72,9 @@ def test_audience(audience: object) -> None:
         ({"exp": "soon"}, Reason.MALFORMED),
         ({"exp": True}, Reason.MALFORMED),
         ({"exp": float("nan")}, Reason.MALFORMED),
+        ({"exp": 10**400}, Reason.MALFORMED),
+        ({"exp": (NOW + 300) * 1e9}, Reason.MALFORMED),
+        ({"nbf": -(10**400)}, Reason.MALFORMED),
         ({"nbf": [0]}, Reason.MALFORMED),
         ({"sub": None}, Reason.SUBJECT),
         ({"sub": 7}, Reason.SUBJECT),
@@ -83,7 +86,23 @@ def test_times_and_subject(changes: dict[str, Any], reason: Reason | None) -> No
     assert refused(**changes) is reason
 
 
-SCALAR = st.sampled_from([None, True, 0, 1, NOW + 60, 1e400, float("nan"), "", "x", "https://mcp.example/mcp"])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"typ": "ID"}, Reason.TYPE),
+        ({"typ": "Refresh"}, Reason.TYPE),
+        ({"token_use": "id"}, Reason.TYPE),
+        ({"token_type": "refresh_token"}, Reason.TYPE),
+        ({"typ": "Bearer", "token_type": "Bearer", "token_use": "access"}, None),
+        ({"typ": ["ID"]}, None),
+    ],
+)
+def test_a_token_that_says_it_is_another_kind(changes: dict[str, Any], reason: Reason | None) -> None:
+    """Where `typ` in the header has to be `JWT`, and of opaque tokens, claims tell ID and refresh tokens apart (A7)."""
+    assert refused(**changes) is reason
+
+
+SCALAR = st.sampled_from([None, True, 0, 1, NOW + 60, 1e400, 10**400, float("nan"), "", "x", "https://mcp.example/mcp"])
 ANYTHING = SCALAR | st.lists(SCALAR, max_size=3) | st.dictionaries(st.sampled_from(["a", "sub"]), SCALAR, max_size=2)
 
 

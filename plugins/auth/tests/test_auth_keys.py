@@ -16,6 +16,7 @@ pytestmark = pytest.mark.anyio
 
 TIMES = KeyTimes(refresh_every=600, cooldown=30, stale_for=3600)
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
+RSA = Signer("r", "RS256")
 
 
 @pytest.fixture
@@ -160,13 +161,17 @@ async def test_key_of_another_algorithm(serve: Callable[..., Server]) -> None:
 
 
 def test_unusable_keys_are_left_out() -> None:
-    """Shared secrets, keys for encryption, weak and unknown ones are not taken (A7)."""
+    """Shared secrets, keys for encryption, private, weak and unknown ones are not taken, nor keep others out (A7)."""
     good = Signer("good")
     more = [
         {"kty": "oct", "kid": "shared", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I", "alg": "HS256"},
         {**Signer("enc").jwk, "use": "enc"},
         {**Signer("ops").jwk, "key_ops": ["sign"]},
         Signer("weak", "RS256", bits=1024).jwk,
+        Signer("told", "RS256").private_jwk,
+        Signer("told-too").private_jwk,
+        {**Signer("other-curve").jwk, "alg": "ES384"},
+        {"kty": "RSA", "kid": "unsigned", "alg": "none"},
         {"kty": "new"},
         {"kty": ["RSA"]},
         {**Signer("a").jwk, "kid": ["a"]},
@@ -175,6 +180,14 @@ def test_unusable_keys_are_left_out() -> None:
         {},
     ]
     assert list(parse_keys(jwks(good, more=more), ALGORITHMS)) == [("good", "ES256")]
+
+
+def test_a_key_that_names_no_algorithm_is_for_each_that_fits() -> None:
+    """`alg` may be absent (RFC 7517): the key's type and curve say what it can sign."""
+    members = [{key: value for key, value in signer.jwk.items() if key != "alg"} for signer in (RSA, Signer("e"))]
+    accepted = ("RS512", "PS256", "ES256", "ES384")
+    found = parse_keys(json.dumps({"keys": members}).encode(), accepted)
+    assert list(found) == [("r", "RS512"), ("r", "PS256"), ("e", "ES256")]
 
 
 @pytest.mark.parametrize(

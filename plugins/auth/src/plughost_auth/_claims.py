@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from plughost import Principal
+
+LATEST = 1e12
+"""Seconds since the epoch beyond which nothing is a time; milliseconds, for one, are not."""
+OTHER_KINDS = frozenset({"id", "id_token", "refresh", "refresh_token"})
+"""What tokens that are no access tokens say of themselves, as those of Keycloak, Cognito and Hydra do."""
 
 
 class Reason(StrEnum):
@@ -89,7 +93,8 @@ def verify_claims(claims: Mapping[str, Any], expected: Expected, now: float) -> 
     """The bearer of a token with these claims.
 
     Raises:
-        RejectedToken: Issuer, audience, times or subject are not as they have to be, or the token is bound to a key.
+        RejectedToken: Issuer, audience, times or subject are not as they have to be, the token says that it is another
+            than an access token, or it is bound to a key.
     """
     if claims.get("iss") != expected.issuer:
         raise RejectedToken(Reason.ISSUER)
@@ -100,6 +105,8 @@ def verify_claims(claims: Mapping[str, Any], expected: Expected, now: float) -> 
         raise RejectedToken(Reason.EXPIRED)
     if now < begins - expected.leeway:
         raise RejectedToken(Reason.NOT_YET_VALID)
+    if any(str(claims.get(name)).lower() in OTHER_KINDS for name in ("typ", "token_use", "token_type")):
+        raise RejectedToken(Reason.TYPE)
     if claims.get("cnf") is not None:
         raise RejectedToken(Reason.BOUND)
     names = expected.names
@@ -141,6 +148,6 @@ def _strings(value: Any, *, split: bool = True) -> Iterable[str]:
 
 
 def _time(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -LATEST < value < LATEST:
         raise RejectedToken(Reason.MALFORMED)
     return value

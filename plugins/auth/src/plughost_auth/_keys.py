@@ -11,12 +11,22 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
+from typing import Any
 
 from jwt import PyJWK, PyJWTError
 from plughost import Clock
 
 MAX_KEYS = 100
 MIN_RSA_BITS = 2048
+_FITTING: Mapping[str, Collection[str]] = {
+    "RSA ": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "EC P-256": ("ES256",),
+    "EC P-384": ("ES384",),
+    "EC P-521": ("ES512",),
+    "OKP Ed25519": ("EdDSA",),
+    "OKP Ed448": ("EdDSA",),
+}
+"""Type and curve of a key → what it can sign."""
 
 
 class IssuerUnavailable(Exception):  # noqa: N818 - a state, not a mistake
@@ -35,7 +45,7 @@ class KeyTimes:
 def parse_keys(body: bytes, algorithms: Collection[str]) -> Mapping[tuple[str | None, str], PyJWK]:
     """The usable keys of a JWK set by id and algorithm.
 
-    Keys for encryption, shared secrets, weak ones and those of other algorithms are left out.
+    Keys for encryption, shared secrets, private and weak ones and those of other algorithms are left out.
 
     Raises:
         ValueError: It is no JWK set, is too large, or has no usable key.
@@ -47,25 +57,35 @@ def parse_keys(body: bytes, algorithms: Collection[str]) -> Mapping[tuple[str | 
     if not isinstance(members, list) or len(members) > MAX_KEYS:
         raise ValueError(f"keys is no list of at most {MAX_KEYS}")
     keys: dict[tuple[str | None, str], PyJWK] = {}
-    for key in filter(None, map(_usable, members)):
-        if key.algorithm_name in algorithms:
-            keys.setdefault((key.key_id, key.algorithm_name), key)
+    for member in filter(_verifies, members):
+        for algorithm in algorithms:
+            if (key := _key(member, algorithm)) is not None:
+                keys.setdefault((key.key_id, algorithm), key)
     if not keys:
         raise ValueError(f"it has no key for {', '.join(algorithms)}")
     return keys
 
 
-def _usable(member: object) -> PyJWK | None:
-    """The key, if it is for signatures, strong, and understood; one that is not takes no other with it."""
-    if not isinstance(member, dict) or member.get("use", "sig") != "sig":
-        return None
+def _verifies(member: object) -> bool:
+    """Whether a member of the set is a key to verify with. One whose private part is told, too, proves nothing."""
+    if not isinstance(member, dict) or member.get("use", "sig") != "sig" or "d" in member:
+        return False
     operations = member.get("key_ops")
     if isinstance(operations, list) and "verify" not in operations:
-        return None
-    if not isinstance(member.get("kid"), str | None):
+        return False
+    return isinstance(member.get("kid"), str | None)
+
+
+def _key(member: Mapping[str, Any], algorithm: str) -> PyJWK | None:
+    """The key, if it is for this algorithm, strong, and understood; one that is not takes no other with it.
+
+    A key that names no algorithm, as those of Entra ID, is for each that fits it.
+    """
+    fitting = _FITTING.get(f"{member.get('kty')} {member.get('crv', '')}", ())
+    if algorithm not in fitting or member.get("alg", algorithm) != algorithm:
         return None
     try:
-        key = PyJWK(member)
+        key = PyJWK(dict(member), algorithm)
     except (PyJWTError, TypeError, ValueError):
         return None
     return None if key.key_type == "RSA" and key.key.key_size < MIN_RSA_BITS else key
