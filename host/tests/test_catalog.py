@@ -103,10 +103,15 @@ async def test_a_prefix_can_make_a_collision() -> None:
             pass
 
 
-async def test_a_provider_that_lists_a_name_twice_is_refused() -> None:
-    with pytest.raises(ProviderError, match="lists the tool 't' twice"):
-        async with host_of(StubProvider("a", ["t", "t"])):
-            pass
+async def test_what_a_provider_lists_twice_or_without_a_name_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """The first of a name counts; nothing else suffers from it (G5), and the log tells once."""
+    first, second = tool("t", title="first"), tool("t", title="second")
+    entries = {Kind.TOOLS: [first, second, tool("u"), {"name": None}, {"title": "nameless"}]}
+    async with host_of(StubProvider("a", prefix="a_", entries=entries), StubProvider("b", ["t"])) as host:
+        listed = (await post(host.app, request("tools/list"))).message["result"]["tools"]
+    assert [(item["name"], item.get("title")) for item in listed] == [("a_t", "first"), ("a_u", None), ("t", None)]
+    (line,) = [text for text in caplog.messages if "left out" in text]
+    assert line == "provider 'a': left out 3 of its tools, listed twice or without a name: 't', None, None"
 
 
 @pytest.mark.parametrize("name", ["x" * 63, "no spaces", "ümlaut"])

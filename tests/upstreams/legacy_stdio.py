@@ -1,7 +1,8 @@
 """A stdio MCP server of revision 2025-11-25 with the standard library only: it starts quickly and does what it is told.
 
 Arguments: `--mute` never answers `server/discover`, `--shy` exits at it, `--slow SECONDS` starts late, `--deaf`
-ignores the end of stdin and SIGTERM, `--brood` starts a child of its own, `--fail` exits at once.
+ignores the end of stdin and SIGTERM, `--brood` starts a child of its own, `--fail` exits at once, `--sloppy` lists what
+the specification does not allow.
 """
 
 from __future__ import annotations
@@ -38,6 +39,18 @@ TOOLS = [
     "hang",
     "client",
 ]
+SLOPPY: dict[str, list[Any]] = {
+    "tools": [
+        {"name": "untyped", "inputSchema": {"properties": {}}},
+        {"name": "wrong", "inputSchema": {"type": "array"}},
+        {"name": "bare"},
+        {"name": 7, "inputSchema": {"type": "object"}},
+        {"inputSchema": {"type": "object"}},
+        "a tool",
+    ],
+    "prompts": [{"name": None}, {"name": "odd", "arguments": [{"required": True}]}],
+    "resources": [{"uri": "test://nameless"}],
+}
 
 
 def write(message: dict[str, Any]) -> None:
@@ -187,9 +200,18 @@ async def serve(method: str, params: dict[str, Any]) -> dict[str, Any]:
     raise RefusedError(-32601, "Method not found", method)
 
 
+def spoil(method: str, result: dict[str, Any]) -> dict[str, Any]:
+    kind = method.removesuffix("/list")
+    return {**result, kind: [*SLOPPY[kind], *result[kind]], "ttlMs": "soon"} if kind in SLOPPY else result
+
+
 async def answer(message: dict[str, Any]) -> None:
+    method = message["method"]
     try:
-        write({"id": message["id"], "result": await serve(message["method"], message.get("params") or {})})
+        result = await serve(method, message.get("params") or {})
+        if "--sloppy" in sys.argv and "cursor" not in (message.get("params") or {}):
+            result = spoil(method, result)
+        write({"id": message["id"], "result": result})
     except RefusedError as refused:
         write({"id": message["id"], "error": refused.error})
     finally:

@@ -28,6 +28,8 @@ LIST_TIMEOUT = 10.0
 """Seconds that a provider has for all its lists."""
 PAGE_SIZE = 1000
 """Entries on one page of a merged list."""
+NAMED = 10
+"""Entries left out of one list that the log names."""
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _KIND_OF = {"tools/call": Kind.TOOLS, "prompts/get": Kind.PROMPTS}
 
@@ -45,7 +47,7 @@ def public_entry(provider: Provider, kind: Kind, entry: Mapping[str, Any]) -> Ma
     """The entry as clients see it: tools and prompts get the provider's prefix, URIs stay."""
     if not provider.prefix or kind in (Kind.RESOURCES, Kind.TEMPLATES):
         return entry
-    return {**entry, "name": provider.prefix + str(entry.get("name"))}
+    return {**entry, "name": provider.prefix + entry["name"]}
 
 
 class Catalog:
@@ -88,9 +90,7 @@ class Catalog:
         for loser in losers:
             problem = f"{what} {public!r} exists in provider {route.provider!r} too"
             remedy = f"Set prefix in [providers.{loser.provider}]"
-            if loser.provider == route.provider:
-                problem, remedy = f"lists the {what} {public!r} twice", ""
-            elif what == "resource":
+            if what == "resource":
                 remedy = "A URI cannot be prefixed: let one of them not offer it"
             self.conflicts.append(ProviderError(loser.provider, problem, remedy=remedy))
         if not _valid(self.providers[route.provider], kind, public):
@@ -225,9 +225,18 @@ def _claims(provider: Provider, kind: Kind, listing: Listing | None, before: Cat
     if listing is None:
         yield from (item for item in before.routes[kind].items() if item[1].provider == provider.name)
         return
+    seen: set[str] = set()
+    left_out: list[str] = []
     for entry in listing.entries:
-        public = str(public_entry(provider, kind, entry).get(kind.key))
-        yield public, Route(provider.name, str(entry.get(kind.key)), entry)
+        name = entry.get(kind.key)
+        if not isinstance(name, str) or name in seen:
+            left_out.append(f"{name!r:.80}")
+            continue
+        seen.add(name)
+        yield str(public_entry(provider, kind, entry)[kind.key]), Route(provider.name, name, entry)
+    if left_out:
+        what = "provider %r: left out %d of its %s, listed twice or without a name: %s"
+        logger.warning(what, provider.name, len(left_out), kind.value, ", ".join(left_out[:NAMED]))
 
 
 def _completed(call: Call) -> tuple[Kind, str | None]:
@@ -258,8 +267,10 @@ def merge(
     seen: dict[str, Mapping[str, Any]] = {}
     for provider, listing in parts:
         for entry in listing.entries:
+            if not isinstance(entry.get(kind.key), str):
+                continue
             public = public_entry(provider, kind, entry)
-            name = str(public.get(kind.key))
+            name = str(public[kind.key])
             route = routes.get(name)
             if (route is None or route.provider == provider.name) and _valid(provider, kind, name):
                 seen.setdefault(name, public)

@@ -76,6 +76,28 @@ async def test_progress_through_the_host(mode: Mode) -> None:
     assert steps == [1, 2, 3]
 
 
+@BOTH_ERAS
+async def test_what_an_upstream_lists_wrongly_is_left_out(mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
+    """Clients refuse a list as a whole: a malformed entry costs only itself, and a log line per list (G5)."""
+    sloppy = {"command": (*LEGACY_STDIO, "--sloppy"), "prefix": "s_"}
+    config = {"providers": {"sloppy": sloppy, "fine": {"command": SDK_STDIO}}}
+    async with create_host(config) as host, Client(host.front, mode=mode, cache=None) as client:
+        names = await tool_names(client)
+        prompts = {prompt.name for prompt in (await client.list_prompts()).prompts}
+        uris = {str(resource.uri) for resource in (await client.list_resources()).resources}
+        for _ in range(3):
+            await client.list_tools()
+    assert {"s_echo", "s_untyped", "echo"} <= names
+    assert not {"s_wrong", "s_bare", "s_7", "s_None"} & names
+    assert "s_greet" in prompts
+    assert not {"s_odd", "s_None"} & prompts
+    assert "test://a" in uris
+    assert "test://nameless" not in uris
+    (warning,) = [text for text in caplog.messages if "its tools, which revision 2026-07-28 does not allow" in text]
+    assert "'sloppy': left out 4 of its tools" in warning
+    assert "'wrong' (inputSchema.type: Input should be 'object'), 'bare' (inputSchema: Field required)" in warning
+
+
 async def test_killed_upstream_comes_back() -> None:
     """After kill -9 of an upstream its tools work again, and the host never went down (G5)."""
     async with (

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from upstreams.clients import ALL, LEGACY, MODERN, Client
 
 pytestmark = pytest.mark.anyio
+BOTH_ERAS = pytest.mark.parametrize("source", [LEGACY, MODERN])
 
 
 def test_pauses_grow_up_to_the_longest() -> None:
@@ -81,10 +82,35 @@ def test_one_inexpressible_entry_leaves_the_others() -> None:
     good = {"name": "good", "inputSchema": {"type": "object"}}
     rich = {**good, "name": "rich", "outputSchema": {"type": "array"}}
     listing = Listing((good, rich, {"name": "broken"}), {"ttlMs": 5, "cacheScope": "public", "_meta": {"a": 1}})
-    shaped = shape_listing(Kind.TOOLS, listing, source=MODERN, version=LEGACY)
+    shaped = shape_listing(Kind.TOOLS, listing, upstream="up", source=MODERN, version=LEGACY)
     assert [entry["name"] for entry in shaped.entries] == ["good", "rich"]
     assert "outputSchema" not in shaped.entries[1]
     assert shaped.extra == {"_meta": {"a": 1}}
+
+
+@BOTH_ERAS
+def test_entry_within_an_era_is_raw(source: str) -> None:
+    """What the revision does not know of is handed on."""
+    entry = {"name": "t", "inputSchema": {"type": "object"}, "vendor": 7}
+    shaped = shape_listing(Kind.TOOLS, Listing((entry,)), upstream="up", source=source, version=source)
+    assert shaped.entries == (entry,)
+
+
+@BOTH_ERAS
+def test_malformed_advice_is_dropped(source: str) -> None:
+    """Clients refuse a list whose `_meta` or cache advice is malformed, and it would spoil that of other upstreams."""
+    extra = {"_meta": 5, "ttlMs": "soon"}
+    shaped = shape_listing(Kind.TOOLS, Listing((), extra), upstream="up", source=source, version=MODERN)
+    assert shaped.extra == {"ttlMs": 0, "cacheScope": "private"}
+
+
+def test_log_names_a_few_of_many(caplog: pytest.LogCaptureFixture) -> None:
+    """An upstream that is wrong a thousand times does not fill the log."""
+    listing = Listing(tuple({"name": f"t{number}"} for number in range(1000)))
+    shape_listing(Kind.TOOLS, listing, upstream="up", source=MODERN, version=MODERN)
+    (line,) = caplog.messages
+    assert "left out 1000" in line
+    assert len(line) < 1000
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from plughost import ConfigError, Duration, Fault, HostConfig, PluginConfig, ProviderTable, Size
 from pydantic import Field, SecretStr, ValidationError
@@ -168,7 +167,3 @@ def _misplaced(table: ProviderTable, keys: UpstreamTable, name: str) -> Iterator
     wrong, kind = (_HTTP_ONLY, "url") if table.command else (_STDIO_ONLY, "command")
     for key in keys.model_fields_set.intersection(wrong):
         yield Fault(f"providers.{name}.{key}", f"is for a provider with {kind}; take it out")
-    if table.url is not None and (
-        urlsplit(table.url).scheme not in ("http", "https") or not urlsplit(table.url).hostname
-    ):
-        yield Fault(f"providers.{name}.url", "is not an HTTP URL; write for example 'https://example.com/mcp'")

@@ -44,7 +44,7 @@ class Lane:
         changed: Callable[[], None],
     ) -> None:
         self.upstream = upstream
-        self.listings = Listings()
+        self.listings = Listings(upstream.name)
         self.watches = Watches(self._changed_upstream, upstream.timeout)
         self.level: str | None = None
         """The most talkative log level that any client asked for."""

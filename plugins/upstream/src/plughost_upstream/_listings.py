@@ -24,7 +24,8 @@ MAX_PAGES = 1000
 class Listings:
     """The lists of one upstream, at the revision it speaks, and shaped for others on demand."""
 
-    def __init__(self) -> None:
+    def __init__(self, upstream: str) -> None:
+        self.upstream = upstream
         self.version = ""
         self._raw: dict[Kind, Listing] = {}
         self._shaped: dict[tuple[Kind, bool], Listing] = {}
@@ -35,7 +36,7 @@ class Listings:
         key = (kind, version is None or is_modern(version))
         if key not in self._shaped:
             raw = self._raw.get(kind, Listing())
-            self._shaped[key] = shape_listing(kind, raw, source=self.version, version=version) if self.version else raw
+            self._shaped[key] = shape_listing(kind, raw, upstream=self.upstream, source=self.version, version=version)
         return self._shaped[key]
 
     def input_schema(self, tool: Any) -> Any:
@@ -82,6 +83,7 @@ class Listings:
     async def _pages(self, session: Session, exchange: Exchange, kind: Kind) -> Listing:
         entries: list[Mapping[str, Any]] = []
         params: dict[str, Any] = {}
+        listed = 0
         for _ in range(MAX_PAGES):
             try:
                 result = without_stamp(await session.send(exchange, kind.method, params))
@@ -90,12 +92,16 @@ class Listings:
                     return Listing()
                 raise
             page = result.get(kind.value)
-            entries += [entry for entry in page if isinstance(entry, Mapping)] if isinstance(page, list) else []
+            found = page if isinstance(page, list) else []
+            entries += [entry for entry in found if isinstance(entry, Mapping)]
+            listed += len(found) if isinstance(page, list) else 1
             cursor = result.get("nextCursor")
             if not isinstance(cursor, str) or cursor == params.get("cursor"):
                 extra = {
                     key: value for key, value in result.items() if key not in (kind.value, "nextCursor", "resultType")
                 }
+                if listed > len(entries):
+                    logger.warning("upstream %r: its %s are not a list of objects", self.upstream, kind.value)
                 return Listing(tuple(entries), extra)
             params = {"cursor": cursor}
         details = {"provider": session.upstream.name}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, SERVER_INFO_META_KEY
@@ -19,6 +19,8 @@ _MODERN_ONLY = frozenset({"resultType", "ttlMs", "cacheScope", "inputRequests", 
 _SHARED_CAPABILITIES = frozenset({"completions", "experimental", "logging", "prompts", "resources", "tools"})
 _RESOURCE_NOT_FOUND = -32002
 """What revisions before 2026-07-28 answer for a missing resource."""
+NAMED = 10
+"""Malformed entries of one list that the log names."""
 
 
 def is_modern(version: str) -> bool:
@@ -81,35 +83,66 @@ def shape_error(method: str, error: MCPError, *, source: str, version: str) -> M
     return error
 
 
-def shape_listing(kind: Kind, listing: Listing, *, source: str, version: str | None) -> Listing:
+def shape_listing(kind: Kind, listing: Listing, *, upstream: str, source: str, version: str | None) -> Listing:
     """A list of an upstream at `source`, for a client at `version`; the host's catalog takes the newest revision.
 
-    An entry that the revision cannot express is left out, the others stay.
+    An entry that the revision does not allow is left out, the others stay: clients refuse a list as a whole.
     """
     version = version or LATEST_MODERN_VERSION
-    if is_modern(source) == is_modern(version):
-        return listing
-    entries = [_shape_entry(kind, entry, version) for entry in listing.entries]
-    extra = {key: value for key, value in listing.extra.items() if key not in _MODERN_ONLY}
-    if is_modern(version):
-        extra = {"ttlMs": 0, "cacheScope": "private", **extra}
-    return Listing(tuple(entry for entry in entries if entry is not None), extra)
-
-
-def _shape_entry(kind: Kind, entry: Mapping[str, Any], version: str) -> Mapping[str, Any] | None:
-    candidates = [entry]
-    if "outputSchema" in entry:  # before 2026 it describes an object, always
-        candidates.append({key: value for key, value in entry.items() if key != "outputSchema"})
-    for candidate in candidates:
-        result = {kind.value: [candidate], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+    across = is_modern(source) != is_modern(version)
+    entries: list[Mapping[str, Any]] = []
+    left_out: list[str] = []
+    for entry in listing.entries:
         try:
-            shaped = spec.serialize_server_result(kind.method, version, result)[kind.value][0]
-        except ValidationError:
-            continue
-        assert isinstance(shaped, dict)
-        return shaped
-    logger.warning("%r of the upstream's %s cannot be expressed at %s", entry.get(kind.key), kind.value, version)
-    return None
+            entries.append(_shape_entry(kind, entry, version, across=across))
+        except ValidationError as error:
+            left_out.append(f"{entry.get(kind.key)!r:.80} ({_reason(error)})")
+    if left_out:
+        names = ", ".join(left_out[:NAMED]) + ", …" * (len(left_out) > NAMED)
+        what = "upstream %r: left out %d of its %s, which revision %s does not allow: %s"
+        logger.warning(what, upstream, len(left_out), kind.value, version, names)
+    return Listing(tuple(entries), _shape_extra(kind, listing.extra, version, across=across))
+
+
+def _shape_entry(kind: Kind, entry: Mapping[str, Any], version: str, *, across: bool) -> Mapping[str, Any]:
+    """The entry itself within an era, as the revision writes it across.
+
+    Raises:
+        ValidationError: The revision does not allow it.
+    """
+    schema = entry.get("inputSchema")
+    if kind is Kind.TOOLS and isinstance(schema, Mapping) and "type" not in schema:
+        entry = {**entry, "inputSchema": {"type": "object", **schema}}  # what else: arguments are an object
+    try:
+        shaped = _validated(kind, [entry], {}, version)[kind.value][0]
+    except ValidationError:
+        if "outputSchema" not in entry:  # before 2026 it describes an object, always
+            raise
+        return _shape_entry(kind, {k: v for k, v in entry.items() if k != "outputSchema"}, version, across=across)
+    return cast("Mapping[str, Any]", shaped) if across else entry
+
+
+def _shape_extra(kind: Kind, extra: Mapping[str, Any], version: str, *, across: bool) -> Mapping[str, Any]:
+    if across or not is_modern(version):
+        extra = {key: value for key, value in extra.items() if key not in _MODERN_ONLY}
+    try:
+        _validated(kind, [], extra, version)
+    except ValidationError:
+        extra = {}
+    return {"ttlMs": 0, "cacheScope": "private", **extra} if is_modern(version) else extra
+
+
+def _validated(
+    kind: Kind, entries: list[Mapping[str, Any]], extra: Mapping[str, Any], version: str
+) -> Mapping[str, Any]:
+    result = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", **extra, kind.value: entries}
+    return spec.serialize_server_result(kind.method, version, result)
+
+
+def _reason(error: ValidationError) -> str:
+    """The first thing wrong with the one entry of a list, without its value."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'][2:]))}: {first['msg']}"
 
 
 def shape_capabilities(capabilities: Mapping[str, Any], *, source: str, version: str) -> Mapping[str, Any]:
