@@ -19,7 +19,15 @@ class TestAuth(PluginContract):
     }
     other_config = {"keys": {"ci": {"sha256": "b" * 64}}, "cache_for": 30}
     invalid = {
-        "resource": ["mcp.example", "http://mcp.example/mcp", "https://a@b.example", "https://b.example/?x=1"],
+        "resource": [
+            "mcp.example",
+            "http://mcp.example/mcp",
+            "https://a@b.example",
+            "https://b.example/?x=1",
+            'https://b.example/"',
+            "https://b.example/ä",
+            "https://b.example/a b",
+        ],
         "issuers": [
             {"a": {}},
             {"a": {"issuer": "http://login.example"}},

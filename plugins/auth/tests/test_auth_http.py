@@ -445,6 +445,25 @@ async def test_metadata(guarded: Guarded) -> None:
         }
 
 
+@pytest.mark.parametrize(
+    ("resource", "path"),
+    [
+        ("https://mcp.example", ""),
+        ("https://mcp.example/", ""),
+        ("https://mcp.example/mcp/", "/mcp/"),
+        ("https://mcp.example:8443/a/mcp", "/a/mcp"),
+    ],
+)
+async def test_where_the_metadata_is(resource: str, path: str, guarded: Guarded) -> None:
+    """The challenge names the place that a client finds by itself (RFC 9728): only a lone slash is left out (A1)."""
+    app = (await guarded(resource=resource)).app
+    found = parsed(await post(app, ADD))["resource_metadata"]
+    place = f"/.well-known/oauth-protected-resource{path}"
+    assert found == f"{resource.removesuffix(path or '/')}{place}"
+    reply = await fetch(app, b"", {"host": "127.0.0.1:8000"}, method="GET", path=place)
+    assert json.loads(reply.body)["resource"] == resource
+
+
 async def test_no_metadata_without_issuers(guarded: Guarded) -> None:
     """With keys alone there is no authorization server to send anybody to."""
     app = (await guarded(issuers={})).app

@@ -236,6 +236,14 @@ async def test_opaque_token(virtual_clock: VirtualClock) -> None:
     assert documents.forms == [{"token": "opaque-1", "token_type_hint": "access_token"}]
 
 
+async def test_api_keys_are_no_issuers_to_see(virtual_clock: VirtualClock) -> None:
+    """An API key that is not known here is not shown to the issuer that is asked about opaque tokens."""
+    documents = Documents({**METADATA, f"{ISSUER}/introspect": active(virtual_clock)}, virtual_clock)
+    found = authenticator(virtual_clock, issuer_of(documents, virtual_clock, **INTROSPECTED))
+    assert await refused(found, "plh_of-another-host") is Reason.UNKNOWN
+    assert documents.forms == []
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -14,6 +14,7 @@ from plughost_auth._config import AuthConfig, Identity
 from plughost_auth._issuer import Issuer, peek
 from plughost_auth._keys import IssuerUnavailable
 from plughost_auth._tokens import TokenCache
+from plughost_auth.cli import PREFIX
 
 MAX_TOKEN = 16 * 1024
 """Bytes of a token that anybody looks at."""
@@ -85,7 +86,7 @@ class Authenticator:
     async def _verify(self, token: str, digest: bytes) -> tuple[str, Verified]:
         parts = peek(token)
         if parts is None:
-            if self._asked is None:
+            if self._asked is None or token.startswith(PREFIX):  # a key is no issuer's to see
                 raise RejectedToken(Reason.UNKNOWN)
             return self._asked.name, await self._ask(self._asked, token, digest)
         header, claims = parts

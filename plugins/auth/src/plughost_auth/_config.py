@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -24,6 +25,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_URL = re.compile(r"[\x21\x23-\x5B\x5D\x5F\x61-\x7A\x7E]+")
+"""What stands in a URL (RFC 3986), and so in a quoted string of `WWW-Authenticate`."""
+
+
 def _secure(url: str) -> str:
     parts = urlsplit(url)
     local = parts.scheme == "http" and is_loopback(parts.hostname or "")
@@ -31,6 +36,8 @@ def _secure(url: str) -> str:
         raise ValueError(f"{url!r} is no https URL; http is for loopback addresses only")
     if parts.fragment or parts.query or parts.username or parts.password:
         raise ValueError(f"{url!r} has credentials, a query or a fragment; write the URL without them")
+    if not _URL.fullmatch(url):
+        raise ValueError(f"{url!r} has characters that no header can hold; percent-encode them")
     return url
 
 

@@ -58,7 +58,8 @@ def challenge(metadata: str | None, scopes: Collection[str], error: str = "", de
 def metadata_url(resource: str) -> str:
     """Where the metadata of a resource is: the well-known path goes between its host and its path (RFC 9728)."""
     parts = urlsplit(resource)
-    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path.rstrip('/')}"
+    path = "" if parts.path == "/" else parts.path
+    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{path}"
 
 
 def metadata_routes(resource: str, document: Any) -> Iterable[Route]:
