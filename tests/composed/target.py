@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 NOTES = '''
@@ -62,6 +63,12 @@ async def ask(name: str, ctx: Context) -> str | InputRequiredResult:
 
 
 @mcp.tool()
+def metered() -> str:
+    """Limited, by the second and by the day."""
+    return "passed"
+
+
+@mcp.tool()
 def guarded() -> str:
     """Behind a guard that is broken."""
     return "open"
@@ -81,6 +88,33 @@ class Broken(MCPPlugin):
     async def guard(self, call, call_next):
         raise RuntimeError("the guard broke at secret-of-the-guard")
 '''
+
+CHILD = """
+import os
+import subprocess
+import sys
+from typing import Any
+
+from mcp.server.mcpserver import MCPServer
+
+mcp = MCPServer("child")
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+
+
+@mcp.tool()
+def surroundings() -> dict[str, Any]:
+    return {"arguments": sys.argv[1:], "environment": dict(os.environ)}
+
+
+@mcp.tool()
+def spawn() -> list[int]:
+    grandchild = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
+    grandchild.stdout.readline()
+    return [os.getpid(), grandchild.pid]
+
+
+mcp.run()
+"""
 
 UPSTREAM = """
 import json
@@ -133,6 +167,10 @@ uvicorn.run(recording, port=int(sys.argv[1]), log_level="error")
 """
 
 
+SHELL = "$HOME `touch owned` ; touch owned"
+"""An argument of the child's that a shell would make something of."""
+
+
 def config(*, issuer: str, resource: str, upstream: str, port: int) -> dict[str, Any]:
     """All that stands between the attacker and the servers."""
     return {
@@ -148,6 +186,7 @@ def config(*, issuer: str, resource: str, upstream: str, port: int) -> dict[str,
                 "prefix": "archive_",
                 "headers": {"authorization": "Bearer host-own-credential"},
             },
+            "child": {"command": [sys.executable, "child.py", SHELL], "env": {"GIVEN": "on purpose"}},
         },
         "plugins": {
             "errors": {},
@@ -166,15 +205,16 @@ def config(*, issuer: str, resource: str, upstream: str, port: int) -> dict[str,
                         "permissions": ["read:resources"],
                         "rules": [
                             {"allow": "execute:tools", "provider": "notes", "tool": name}
-                            for name in ("count", "kept", "fail", "linger", "ask", "guarded")
+                            for name in ("count", "kept", "fail", "linger", "ask", "guarded", "metered")
                         ]
-                        + [{"allow": "execute:tools", "provider": "archive"}],
+                        + [{"allow": "execute:tools", "provider": name} for name in ("archive", "child")],
                     },
                     "admin": {"permissions": ["execute:tools", "read:resources"]},
                 }
             },
             "pinning": {},
             "rate-limit": {"limit": ["100000/minute", "200000/hour"]},
+            "metering": {"plugin": "rate-limit", "limit": ["3/second", "4/day"], "match": {"tool": "metered"}},
             "cache": {"tools": {"kept": "1m", "fail": "1m", "ask": "1m"}},
             "dedup": {"tools": ["ask"], "window": "1m"},
             "timeout": {"attempt": "1s", "total": "1s"},

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 from asgi_wire import MODERN, headers_for, request
-from composed.target import BROKEN, NOTES, UPSTREAM, config
+from composed.target import BROKEN, CHILD, NOTES, SHELL, UPSTREAM, config
 from plughost import PlughostError, create_host
 from plughost_testing.services import HostProcess, Program, Stack
 from signing import Signer, jwks
@@ -126,9 +127,11 @@ def target(issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with Stack() as stack:
         program = (str(folder / "upstream.py"), "{port}", str(record), f"{issuer.url}/schema")
         upstream = stack.start(Program(sys.executable, *program))
-        host = HostProcess(files={"notes_server.py": NOTES, "broken.py": BROKEN})
+        host = HostProcess(files={"notes_server.py": NOTES, "broken.py": BROKEN, "child.py": CHILD})
         host.configure(config(issuer=issuer.url, resource=host.url, upstream=upstream.url, port=host.port))
-        yield Target(stack.start(host), upstream, issuer, record)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("DATABASE_PASSWORD", "of-the-host-alone")
+            yield Target(stack.start(host), upstream, issuer, record)
 
 
 def code(message: Mapping[str, Any]) -> int | None:
@@ -324,6 +327,22 @@ def test_calls_of_an_unnamed_tool_are_not_merged(target: Target) -> None:
     assert target.call("kept", name="copies")["result"]["structuredContent"]["result"] == 1
 
 
+def test_refused_calls_use_up_no_other_limit(target: Target) -> None:
+    """Who runs into the limit of a second goes on within that of a day (G4)."""
+    passed = refused = 0
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        message = target.call("metered")
+        if "result" in message:
+            passed += 1
+        elif message["error"]["data"]["retryAfterMs"] < 60_000:
+            refused += 1
+        else:
+            break
+    assert (passed, code(message)) == (4, -32010)
+    assert refused > 0
+
+
 def test_a_caller_without_a_tenant_is_refused(target: Target) -> None:
     """Whatever its roles."""
     assert code(target.call("count", target.token(tenant=None), name="x")) == -32018
@@ -438,6 +457,24 @@ def test_a_tool_that_changes_after_it_was_seen_is_quarantined(target: Target) ->
         time.sleep(0.05)
     assert code(target.call("archive_search")) in {-32017, -32602}
     assert "count" in target.tools()
+
+
+def test_a_child_sees_nothing_of_the_host_and_no_shell(target: Target) -> None:
+    """Its arguments are as they were given, and the host's own environment stays its own (L1)."""
+    seen = target.call("surroundings")["result"]["structuredContent"]
+    assert seen["arguments"] == [SHELL]
+    assert seen["environment"]["GIVEN"] == "on purpose"
+    assert "of-the-host-alone" not in json.dumps(seen)
+    assert not (target.host.folder / "owned").exists()
+
+
+@pytest.mark.parametrize("end", [HostProcess.kill, HostProcess.stop], ids=["crash", "stop"])
+def test_nothing_that_was_started_outlives_the_host(target: Target, end: Callable[[HostProcess], None]) -> None:
+    """A child, and its own child that refuses to end, are gone after a crash and after a stop (L2)."""
+    processes = [psutil.Process(pid) for pid in target.call("spawn")["result"]["structuredContent"]["result"]]
+    end(target.host)
+    assert psutil.wait_procs(processes, LIMIT)[1] == []
+    target.host.start()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
