@@ -1,4 +1,4 @@
-"""An attacker over HTTP, against a host with every guard: what is tried, and what becomes of it."""
+"""An attacker over HTTP, against a host with every guard: every requirement is tried at least once."""
 
 from __future__ import annotations
 
@@ -457,6 +457,18 @@ def test_a_tool_that_changes_after_it_was_seen_is_quarantined(target: Target) ->
         time.sleep(0.05)
     assert code(target.call("archive_search")) in {-32017, -32602}
     assert "count" in target.tools()
+
+
+def test_spoiled_pins_close_the_host(target: Target) -> None:
+    """Where the lock file cannot be read nothing is offered and nothing called, until it can (P3)."""
+    pins = target.host.folder / "plughost-pins.toml"
+    good = pins.read_text("utf-8")
+    try:
+        pins.write_text(good[:-9], "utf-8")
+        assert (target.tools(), code(target.call("count", name="pins"))) == (set(), -32017)
+    finally:
+        pins.write_text(good, "utf-8")
+    assert "result" in target.call("count", name="pins")
 
 
 def test_a_child_sees_nothing_of_the_host_and_no_shell(target: Target) -> None:
