@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import pytest
 from asgi_wire import MODERN, headers_for, request
 from composed.target import BROKEN, CHILD, NOTES, SHELL, UPSTREAM, config
 from plughost import PlughostError, create_host
+from plughost_docs.security import REQUIREMENTS
 from plughost_testing.services import HostProcess, Program, Stack
 from signing import Signer, jwks
 
@@ -534,3 +536,9 @@ async def test_a_host_that_would_be_open_does_not_start(
     with pytest.raises(PlughostError, match=named):
         async with create_host({"host": {"control": False}, **change}):
             pass
+
+
+def test_every_requirement_is_tried() -> None:
+    """The id of each stands in the docstring of one of the tests above."""
+    tried = " ".join(test.__doc__ or "" for name, test in globals().items() if name.startswith("test_"))
+    assert [each for each in REQUIREMENTS if not re.search(rf"\b{each}\b", tried)] == []
