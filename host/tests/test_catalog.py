@@ -202,9 +202,16 @@ async def test_a_template_that_cannot_be_matched_is_listed_all_the_same(caplog: 
         ({"type": "ref/prompt", "name": "greet"}, (None, None)),
         ({"type": "ref/prompt"}, (None, None)),
         ("nonsense", (None, None)),
+        ({"name": "b_greet"}, (None, None)),
+        ({"uri": "b://{id}"}, (None, None)),
+        ({"type": ["ref/prompt"], "name": "b_greet"}, (None, None)),
+        ({"type": "ref/resource", "name": "b_greet", "uri": "b://{id}"}, (None, None)),
+        ({"type": "ref/prompt", "name": "b_greet", "uri": "b://{id}"}, (None, None)),
+        ({"type": "ref/resource", "name": "b_greet"}, (None, None)),
     ],
 )
 async def test_a_completion_goes_where_its_reference_is(ref: Any, where: tuple[str | None, str | None]) -> None:
+    """By its type, as servers read it. What names two things goes nowhere: a rule for one must not let in the other."""
     entries = {Kind.PROMPTS: [{"name": "greet"}], Kind.TEMPLATES: [{"uriTemplate": "b://{id}", "name": "b"}]}
     able: dict[str, Any] = {"completions": {}}
     a = StubProvider("a", prefix="a_", entries={Kind.PROMPTS: [{"name": "greet"}]}, able=able)
@@ -212,6 +219,15 @@ async def test_a_completion_goes_where_its_reference_is(ref: Any, where: tuple[s
     call = host_call("completion/complete", {"ref": ref, "argument": {"name": "id", "value": ""}})
     catalog.resolve(call)
     assert (call.provider, call.local_name) == where
+
+
+async def test_a_completion_of_nothing_is_an_error() -> None:
+    """Of several providers none has it: -32602, as the specification has it."""
+    providers = [StubProvider(name, prefix=name, able={"completions": {}}) for name in "ab"]
+    params = {"ref": {"type": "ref/prompt", "name": "nope"}, "argument": {"name": "id", "value": ""}}
+    async with host_of(*providers) as host:
+        error = (await post(host.app, request("completion/complete", params))).message["error"]
+    assert (error["code"], error["message"]) == (-32602, "Unknown prompt or resource template")
 
 
 # -- order and pages ---------------------------------------------------------------------------------------------------

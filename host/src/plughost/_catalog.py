@@ -31,6 +31,8 @@ PAGE_SIZE = 1000
 NAMED = 10
 """Entries left out of one list that the log names."""
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+_REFERENCES = {"ref/prompt": (Kind.PROMPTS, "name", "uri"), "ref/resource": (Kind.TEMPLATES, "uri", "name")}
+"""Type of a reference → what it is to, the member that names it, and the one that the other type has."""
 _KIND_OF = {"tools/call": Kind.TOOLS, "prompts/get": Kind.PROMPTS}
 
 
@@ -240,11 +242,18 @@ def _claims(provider: Provider, kind: Kind, listing: Listing | None, before: Cat
 
 
 def _completed(call: Call) -> tuple[Kind, str | None]:
-    """What a completion is for: a prompt, or a resource or its template."""
+    """What a completion is for: a prompt, or a resource or its template. What could be read in two ways is for nothing.
+
+    Servers go by `type`: where anything else decided here, a harmless name would lead to another target.
+    """
     ref = call.params.get("ref")
     ref = ref if isinstance(ref, Mapping) else {}
-    kind, name = (Kind.PROMPTS, ref.get("name")) if "name" in ref else (Kind.TEMPLATES, ref.get("uri"))
-    return kind, name if isinstance(name, str) else None
+    found = _REFERENCES.get(str(ref.get("type")))
+    if found is None:
+        return Kind.TEMPLATES, None
+    kind, key, other = found
+    name = ref.get(key)
+    return kind, name if isinstance(name, str) and other not in ref else None
 
 
 def _mirrored(schema: Any) -> Mapping[str, Any] | None:

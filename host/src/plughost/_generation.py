@@ -101,10 +101,8 @@ class Generation:
         self._check(call)
         if method in LISTS:
             return await self._list(call, LISTS[method])
-        if method in TARGETS:
+        if method in TARGETS or method == "completion/complete":
             raise unknown_target(method, call.target)
-        if method == "completion/complete":
-            return {"completion": {"values": [], "total": 0, "hasMore": False}}
         if method == "logging/setLevel":
             return await self._set_level(call)
         if method == "subscriptions/listen":

@@ -35,5 +35,7 @@ def unknown_target(method: str, target: str | None) -> MCPError:
     """The one answer for a target that does not exist, or that the caller may not see (A8): both alike."""
     if method in {"resources/read", "resources/subscribe", "resources/unsubscribe"}:
         return MCPError(INVALID_PARAMS, f"Unknown resource: {target}", {"uri": target})
+    if method == "completion/complete":
+        return MCPError(INVALID_PARAMS, "Unknown prompt or resource template")
     what = "prompt" if method == "prompts/get" else "tool" if method == "tools/call" else "target"
     return MCPError(INVALID_PARAMS, f"Unknown {what}: {target}")

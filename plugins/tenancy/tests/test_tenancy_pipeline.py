@@ -20,6 +20,7 @@ from plughost import (
     Phase,
     PluginTable,
     Principal,
+    Refusal,
     Result,
     hookimpl,
     unknown_target,
@@ -131,6 +132,21 @@ async def test_what_is_hidden_answers_like_what_is_missing() -> None:
     assert found[2].calls == []
 
 
+async def test_what_is_hidden_gets_as_far_as_what_is_missing() -> None:
+    """A8: a limit further in counts neither, so that none tells by running out which of them there is."""
+    inner = RecordingMiddleware(Phase.GUARD, name="zz-limit")
+    found = providers()
+    found[2].script("b/custom", {"ok": True})
+    async with make_host(plugin(tenants=TENANTS), inner, providers=found) as host:
+        for name in ("b-notes", "c-notes"):
+            for method, params in requests(name).items():
+                await asked(host, method, params, "a")
+            assert not await host.generation.admits(call_of("subscriptions/listen", {}, "a"), f"{name}://1")
+        for method in ("b/custom", "c/custom"):
+            await asked(host, method, {}, "a")
+    assert inner.records == []
+
+
 async def test_what_a_tenant_gets_is_private() -> None:
     """K3: what a provider gives to everybody is not for a cache between two tenants, with views or without."""
     found = providers()
@@ -157,6 +173,26 @@ async def test_a_log_level_is_set_for_ones_own_providers() -> None:
     async with make_host(plugin(tenants=TENANTS), providers=found) as host:
         await host.dispatch(call_of("logging/setLevel", {"level": "debug"}, "a", LATEST_HANDSHAKE_VERSION))
     assert [[call.method for call in item.calls] for item in found] == [["logging/setLevel"], ["logging/setLevel"], []]
+
+
+class NoLevels(MCPPlugin):
+    """Stands for a plugin that refuses."""
+
+    @hookimpl
+    def plughost_middleware(self) -> list[Middleware]:
+        return [Middleware(self.refuse, Phase.GUARD, methods={"logging/setLevel"})]
+
+    async def refuse(self, call: Call, call_next: CallNext) -> Result:
+        raise Refusal(ErrorCode.UNAUTHORIZED, "no")
+
+
+async def test_who_may_not_set_a_log_level_sets_none() -> None:
+    """A9: other guards are asked before the providers that the tenant sees are told."""
+    found = providers()
+    async with make_host(plugin(tenants=TENANTS), NoLevels(name="zz-refuses"), providers=found) as host:
+        with pytest.raises(MCPError, match="no"):
+            await host.dispatch(call_of("logging/setLevel", {"level": "debug"}, "a", LATEST_HANDSHAKE_VERSION))
+    assert [item.calls for item in found] == [[], [], []]
 
 
 async def test_the_tenant_is_what_others_read() -> None:

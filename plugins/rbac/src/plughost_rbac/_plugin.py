@@ -201,10 +201,11 @@ class RBACPlugin(MCPPlugin[RBACConfig]):
             raise self._unauthenticated(call)
         method = call.method
         if method == COMPLETION:
-            kind, asked = _completed(call)
-            verdict = self._policy.verdict(grants, kind, call.provider or "", call.local_name or asked or "")
-            if asked is None or call.provider is None or not verdict.visible:
-                raise self._hidden(call, unknown_target("prompts/get" if kind == "prompt" else "resources/read", asked))
+            if call.provider is None or call.local_name is None:
+                raise self._hidden(call, unknown_target(method, None))
+            kind: Kind = "prompt" if call.params["ref"]["type"] == "ref/prompt" else "resource"
+            if not self._policy.verdict(grants, kind, call.provider, call.local_name).visible:
+                raise self._hidden(call, unknown_target(method, None))
         elif method not in SPEC_CLIENT_METHODS:
             verdict = self._policy.verdict(grants, "method", call.provider or "", method)
             if not verdict.visible:
@@ -305,14 +306,3 @@ class RBACPlugin(MCPPlugin[RBACConfig]):
         if policy.config != self._policy.config:
             self._policy = policy
             self._follow()
-
-
-def _completed(call: Call) -> tuple[Kind, str | None]:
-    """What a completion is for. A reference that could be read in two ways is for nothing."""
-    ref = call.params.get("ref")
-    ref = ref if isinstance(ref, Mapping) else {}
-    prompt = ref.get("type") == "ref/prompt"
-    mine, other = ("name", "uri") if prompt else ("uri", "name")
-    name = ref.get(mine)
-    clear = prompt or ref.get("type") == "ref/resource"
-    return "prompt" if prompt else "resource", name if clear and isinstance(name, str) and other not in ref else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST, METHOD_NOT_FOUND
+from mcp_types.methods import SPEC_CLIENT_METHODS
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from opentelemetry import metrics
 from plughost import (
@@ -48,8 +49,18 @@ AUTHENTICATED = "plughost.auth.principal"
 """Where the ASGI scope has the caller, if the auth plugin has authenticated one."""
 LISTS = frozenset(kind.method for kind in Kind)
 GREETINGS = frozenset({"initialize", "server/discover"})
-NAMED = frozenset({"tools/call", "prompts/get", "resources/read", "resources/subscribe", "resources/unsubscribe"})
-NO_COMPLETION: Mapping[str, Any] = {"completion": {"values": [], "total": 0, "hasMore": False}}
+NAMED = frozenset(
+    {
+        "tools/call",
+        "prompts/get",
+        "resources/read",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "completion/complete",
+    }
+)
+INNER = ("retry", "circuit-breaker", "timeout", "bulkhead")
+"""Those that stand around what asks a provider."""
 
 _refused = metrics.get_meter("plughost.tenancy").create_counter(
     "plughost.tenancy.refused", unit="{call}", description="Calls refused for want of a tenant, by reason."
@@ -97,6 +108,7 @@ class TenancyPlugin(MCPPlugin[TenancyConfig]):
             Middleware(self.hide_instructions, Phase.OBSERVE, methods=GREETINGS, after=("errors",)),
             Middleware(self.list_visible, Phase.GUARD, methods=LISTS, **first),
             Middleware(self.hide, Phase.GUARD, **first),
+            Middleware(self.set_level, Phase.PROTECT, methods={"logging/setLevel"}, after=INNER),
         ]
 
     @hookimpl
@@ -167,20 +179,26 @@ class TenancyPlugin(MCPPlugin[TenancyConfig]):
     # -- what it sees -------------------------------------------------------------------------------------------------
 
     async def hide(self, call: Call, call_next: CallNext) -> Result:
-        """Answer for a provider that the tenant does not see as if there were none."""
-        method = call.method
+        """Answer for a provider that the tenant does not see as if there were none.
+
+        What there is none for is answered here, too: further in, a limit that only counts what is missing would tell
+        it from what is hidden.
+        """
         if not self._views.limited or self._observing:
             return await self._pass(call, call_next)
-        view = self._views.of(call.principal.tenant if call.principal is not None else None)
-        if method == "logging/setLevel":
-            return await self._set_level(call, view.sees)
-        if call.provider is None or view.sees(call.provider):
+        method = call.method
+        if call.provider is None:
+            found = method in SPEC_CLIENT_METHODS and method not in NAMED  # for all providers, or none
+        else:
+            found = self._sees(call)(call.provider)
+        if found:
             return await self._pass(call, call_next)
         if method in NAMED:
             raise unknown_target(method, call.target)
-        if method == "completion/complete":
-            return NO_COMPLETION
         raise MCPError(METHOD_NOT_FOUND, "Method not found", method)
+
+    def _sees(self, call: Call) -> Callable[[str], bool]:
+        return self._views.of(call.principal.tenant if call.principal is not None else None).sees
 
     async def _pass(self, call: Call, call_next: CallNext) -> Result:
         """Hand a call on; what it answers is for this tenant alone to keep (K3)."""
@@ -191,9 +209,9 @@ class TenancyPlugin(MCPPlugin[TenancyConfig]):
         """Leave out of a list what is of providers that the tenant does not see."""
         if not self._views.limited or self._observing or self._host is None:
             return private(await call_next(call))
-        view = self._views.of(call.principal.tenant if call.principal is not None else None)
+        sees = self._sees(call)
         catalog = self._host.generation.catalog
-        return await filter_list(catalog, call, call_next, lambda kind, provider, name: view.sees(provider))  # noqa: ARG005 - all of a provider, or nothing
+        return await filter_list(catalog, call, call_next, lambda kind, provider, name: sees(provider))  # noqa: ARG005 - all of a provider, or nothing
 
     async def hide_instructions(self, call: Call, call_next: CallNext) -> Result:
         """Leave out of a greeting what is of providers that the tenant does not see."""
@@ -210,9 +228,11 @@ class TenancyPlugin(MCPPlugin[TenancyConfig]):
             sees = _nothing
         return private(filter_instructions(self._host.generation.catalog, result, sees))
 
-    async def _set_level(self, call: Call, sees: Any) -> Result:
+    async def set_level(self, call: Call, call_next: CallNext) -> Result:
         """Tell the providers that the tenant sees, and none of another's; one that fails keeps its level."""
-        assert self._host is not None
+        if not self._views.limited or self._observing or self._host is None:
+            return await call_next(call)
+        sees = self._sees(call)
         for provider in self._host.generation.catalog.providers.values():
             if sees(provider.name) and "logging" in provider.capabilities(call.protocol_version):
                 try:
