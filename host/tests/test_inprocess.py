@@ -42,7 +42,9 @@ from mcp_types import (
     TextContent,
     Tool,
 )
-from plughost import Host, ProviderError, create_host
+from plughost import Call, Host, MCPPlugin, Middleware, Phase, Principal, ProviderError, Result, create_host, hookimpl
+from plughost import CallNext as Onward
+from plughost._inprocess import InProcessProvider
 from pydantic import BaseModel
 
 pytestmark = pytest.mark.anyio
@@ -507,6 +509,53 @@ async def test_a_state_belongs_to_its_request() -> None:
         seal = (await round_of(host)).message["result"]["requestState"]
         reply = await round_of(host, "other", inputResponses=ANSWER, requestState=seal)
     assert reply.message["error"]["code"] == -32602
+
+
+class SignIn(MCPPlugin):
+    """Stands for plugins that say who calls: whom a test says."""
+
+    who: Principal | None = None
+
+    @hookimpl
+    def plughost_middleware(self) -> list[Middleware]:
+        return [Middleware(self.sign_in, Phase.ADMIT)]
+
+    async def sign_in(self, call: Call, call_next: Onward) -> Result:
+        call.principal = self.who
+        return await call_next(call)
+
+
+@pytest.mark.parametrize("keys", [[], ["o" * 32]])
+async def test_a_state_belongs_to_its_caller(keys: list[str]) -> None:
+    """H2: to the principal of the call: another subject, issuer or tenant, or nobody, cannot go on with it."""
+    others = [
+        Principal("bob", "here", "acme"),
+        Principal("ada", "there", "acme"),
+        Principal("ada", "here", "other"),
+        Principal("ada", "here"),
+        None,
+    ]
+    ada, signed_in = Principal("ada", "here", "acme"), SignIn()
+    config = {"host": {"request_state_keys": keys}}
+    async with create_host(config, providers={"asking": an_asking_server()}, plugins=[signed_in]) as host:
+        signed_in.who = ada
+        seal = (await round_of(host)).message["result"]["requestState"]
+        for who in others:
+            signed_in.who = who
+            reply = await round_of(host, inputResponses=ANSWER, requestState=seal)
+            assert reply.message["error"]["data"] == {"reason": "invalid_request_state"}
+        signed_in.who = ada
+        reply = await round_of(host, inputResponses=ANSWER, requestState=seal)
+    assert reply.message["result"]["content"][0]["text"] == f"Ada / {STATE}"
+
+
+async def test_a_state_belongs_to_its_provider() -> None:
+    """H2: two servers may have one name and the host's keys; what one sealed is not for the other."""
+    providers = {name: InProcessProvider(name, an_asking_server(), prefix=f"{name}_") for name in "ab"}
+    async with create_host({"host": {"request_state_keys": ["o" * 32]}}, providers=providers) as host:
+        seal = (await round_of(host, "a_ask")).message["result"]["requestState"]
+        answers = [(await round_of(host, f"{n}_ask", inputResponses=ANSWER, requestState=seal)).message for n in "ab"]
+    assert ["error" in answer for answer in answers] == [False, True]
 
 
 OLD, NEW = "o" * 32, "n" * 32

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from copy import copy
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -10,7 +13,7 @@ from mcp.server._otel import OpenTelemetryMiddleware
 from mcp.server.connection import Connection
 from mcp.server.context import ServerMiddleware, ServerRequestContext
 from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions, Server
-from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateBoundary, RequestStateSecurity
 from mcp.server.runner import ServerRunner
 from mcp.server.session import ServerSession
 from mcp.server.streamable_http import EventStore
@@ -24,8 +27,10 @@ from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import ValidationError
 
 if TYPE_CHECKING:
-    from plughost._call import Call
+    from plughost._call import Call, Principal
 
+_CALLER: ContextVar[tuple[str | None, Principal | None]] = ContextVar("plughost_caller", default=(None, None))
+"""The provider at work, and for whom."""
 MODERN_ENVELOPE: Mapping[str, Any] = {
     PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
     CLIENT_CAPABILITIES_META_KEY: {},
@@ -95,22 +100,21 @@ class ServerView:
 
     @property
     def middleware(self) -> list[ServerMiddleware[Any]]:
-        found = [item for item in self.server.middleware if not isinstance(item, OpenTelemetryMiddleware)]
-        return [self._keyed(item) for item in found] if self._state_keys else found
+        return [self._sealed(item) for item in self.server.middleware if not isinstance(item, OpenTelemetryMiddleware)]
 
-    def _keyed(self, item: ServerMiddleware[Any]) -> ServerMiddleware[Any]:
-        """The boundary that seals request state under the host's keys instead of the process's own (H2)."""
+    def _sealed(self, item: ServerMiddleware[Any]) -> ServerMiddleware[Any]:
+        """The boundary that seals request state: bound to who calls, and under the host's keys, if it has some (H2)."""
         if not isinstance(item, RequestStateBoundary):
             return item
         if id(item) not in self._boundaries:
             policy = item._security  # noqa: SLF001 - its time limit and binding are kept
-            security = RequestStateSecurity(
-                keys=list(self._state_keys),
+            found = self._boundaries[id(item)] = copy(item)
+            found._security = RequestStateSecurity(  # noqa: SLF001 - see above
+                codec=AESGCMRequestStateCodec(self._state_keys) if self._state_keys else policy.codec,
                 ttl=policy.ttl,
-                bind_principal=policy.bind_principal,
+                bind_principal=_bound_to_caller(policy.bind_principal),
                 audience=policy.audience,
             )
-            self._boundaries[id(item)] = RequestStateBoundary(security, default_audience=item._audience)  # noqa: SLF001
         return self._boundaries[id(item)]
 
     def capabilities(self, protocol_version: str) -> dict[str, Any]:
@@ -120,6 +124,23 @@ class ServerView:
         return found.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
+Bind = Callable[[ServerRequestContext[Any, Any]], str | None]
+
+
+def _bound_to_caller(bind: Bind | None) -> Bind:
+    """What the server binds state to, its provider, and the call's principal.
+
+    The SDK knows no tenants and not every way to sign in, and two servers of a host may have one name and its keys.
+    """
+
+    def bound(ctx: ServerRequestContext[Any, Any]) -> str:
+        own = bind(ctx) if bind is not None else None
+        provider, who = _CALLER.get()
+        return json.dumps([own, provider, who and [who.issuer, who.subject, who.tenant]])
+
+    return bound
+
+
 async def run_request(view: ServerView, lifespan: Any, call: Call, method: str, params: Any) -> dict[str, Any]:
     """Serve one request with the server's own runner.
 
@@ -127,7 +148,11 @@ async def run_request(view: ServerView, lifespan: Any, call: Call, method: str, 
     the whole connection in it, once per call.
     """
     runner = ServerRunner(cast("Server[Any]", view), call.connection, lifespan)
-    return await runner._on_request(call.dispatch, method, params)  # noqa: SLF001 - see above
+    before = _CALLER.set((call.provider, call.principal))
+    try:
+        return await runner._on_request(call.dispatch, method, params)  # noqa: SLF001 - see above
+    finally:
+        _CALLER.reset(before)
 
 
 class HostDispatch:
