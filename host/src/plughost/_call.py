@@ -44,9 +44,9 @@ class Call:
     `method` and `params` are the raw wire values; `target` is the tool name, prompt name or resource URI that
     the client sent (`None` if absent or not a string). `provider` and `local_name` are `None` until the host
     has resolved the target, after TRANSFORM, and frozen from there on. `deadline` is on the host's clock, in
-    seconds; `attempt_deadline` is that of the last attempt, if attempts have a limit. `state` is a dict private to
-    this call, for middleware. `connection` and `dispatch` are the SDK's: the client's connection and this request's
-    line back to it.
+    seconds; `attempt_deadline` is when the last attempt has had its full time, perhaps after `deadline`; `None` if
+    attempts have no limit. `state` is a dict private to this call, for middleware. `connection` and `dispatch` are the
+    SDK's: the client's connection and this request's line back to it.
     """
 
     __slots__ = (

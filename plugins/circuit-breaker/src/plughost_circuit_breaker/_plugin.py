@@ -44,7 +44,10 @@ TIMEOUTS = frozenset({REQUEST_TIMEOUT, ErrorCode.TIMEOUT})
 ANSWERS = frozenset({INTERNAL_ERROR, 0})
 """Failures that the provider answered with itself. 0 is what older SDK servers answer for an unhandled exception."""
 SLOW_SHARE = 0.8
-"""With `slow_call = "timeout"`, a call is slow from this share of its time on."""
+"""With `slow_call = "timeout"`, a call is slow from this share of its time on; one that ended before it at the deadline
+had no fair chance."""
+MOMENT = 0.01
+"""Seconds that a timer may fire too early."""
 EVENT_OF = {
     State.OPEN: EventType.BREAKER_OPENED,
     State.HALF_OPEN: EventType.BREAKER_HALF_OPENED,
@@ -148,10 +151,10 @@ class CircuitBreakerPlugin(MCPPlugin[CircuitBreakerConfig]):
         return result
 
     def _failed(self, passage: Passage, call: Call, began: float, error: Exception) -> None:
-        if classify(error=error) is not Outcome.FAILURE:
+        now = self._now()
+        if classify(error=error) is not Outcome.FAILURE or _cut_short(call, began, now, error):
             passage.release()
             return
-        now = self._now()
         passage.close(now, _fault_of(error), slow=self._is_slow(call, began, now))
 
     def _abandoned(self, passage: Passage, call: Call, error: BaseException) -> None:
@@ -213,6 +216,14 @@ class CircuitBreakerPlugin(MCPPlugin[CircuitBreakerConfig]):
         self._moves.add(1, {**where, "plughost.circuit_breaker.state": state.value})
         if self._replicas is not None:
             self._replicas.moved(breaker, now)
+
+
+def _cut_short(call: Call, began: float, now: float, error: Exception) -> bool:
+    """Whether the call's deadline ended an attempt that began shortly before it: that is not the provider's fault."""
+    timed_out = isinstance(error, MCPError) and error.code == ErrorCode.TIMEOUT
+    if not timed_out or call.deadline is None or call.attempt_deadline is None or now < call.deadline - MOMENT:
+        return False
+    return now - began < SLOW_SHARE * (call.attempt_deadline - began)
 
 
 def _fault_of(error: Exception) -> Fault:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -17,6 +17,12 @@ class Limits:
 
     attempt: float | None
     total: float | None
+    full: float | None = field(init=False)
+    """The time of an attempt if nothing before it has used some up."""
+
+    def __post_init__(self) -> None:
+        given = [limit for limit in (self.attempt, self.total) if limit is not None]
+        object.__setattr__(self, "full", min(given, default=None))
 
     def first(self, left: float | None) -> tuple[float | None, str]:
         """Seconds until the first limit runs out, and its name; `left` of the total, `None` if it has no end."""

@@ -149,13 +149,13 @@ class Enforcing:
 
     async def attempt(self, call: Call, call_next: CallNext) -> Result:
         """Hand the call on, and end it when its first limit runs out. What comes after that is no answer."""
-        limits, deadline = self._limits(call), call.deadline
-        seconds, limit = limits.first(None if deadline is None else deadline - self._now())
+        limits, deadline, now = self._limits(call), call.deadline, self._now()
+        seconds, limit = limits.first(None if deadline is None else deadline - now)
         if seconds is None:
             return await call_next(call)
+        call.attempt_deadline = None if limits.full is None else now + limits.full
         if seconds <= 0:
             raise self._refusal(call, limits, limit)
-        call.attempt_deadline = self._now() + seconds
         timer = Timer(seconds, call)
         try:
             result = await call_next(call)
