@@ -28,6 +28,7 @@ GROUPS = {
     "_outcome": "Outcomes",
     "_events": "Events",
     "_shared": "Shared things",
+    "_meter": "Metrics",
 }
 
 

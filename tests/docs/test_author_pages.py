@@ -1,4 +1,4 @@
-"""The pages "Test a plugin" and "Debug a plugin" work to the letter where the packages are installed."""
+"""The pages on how to test, measure and debug a plugin work to the letter where the packages are installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from following import Reader, commands
 
 from docs.examples import ENVIRONMENT
 
-INSTALLED = "pip install plughost-testing"
+INSTALLED = ["pip install plughost-testing", "pip install plughost-metrics"]
 
 
 @pytest.fixture
@@ -30,7 +30,14 @@ def test_debug_a_plugin(reader: Reader) -> None:
 
 def test_test_a_plugin(reader: Reader) -> None:
     """The plugin shown passes the tests shown, the contract among them."""
-    reader.follow("how-to/test-a-plugin.md", done_already=[INSTALLED])
+    reader.follow("how-to/test-a-plugin.md", done_already=INSTALLED)
+
+
+def test_measure_a_plugin(reader: Reader) -> None:
+    """The plugin shown has the metric shown, once somebody called a tool."""
+    for name in ("library_server.py", "read.py"):
+        reader.save(f"examples/write_a_plugin/{name}", name)
+    reader.follow("how-to/measure-a-plugin.md", done_already=INSTALLED)
 
 
 def test_a_page_that_shows_something_else_fails(reader: Reader) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from plughost._events import EventType, HostEvent
     from plughost._host import Host, create_host
     from plughost._inprocess import InProcessProvider
+    from plughost._meter import InstanceMeter, Readings
     from plughost._outcome import Outcome, classify
     from plughost._plugin import (
         GuardConfig,
@@ -76,6 +77,7 @@ _HOME = {
     "_events": "EventType HostEvent",
     "_host": "Host create_host",
     "_inprocess": "InProcessProvider",
+    "_meter": "InstanceMeter Readings",
     "_outcome": "Outcome classify",
     "_plugin": "GuardConfig HealthCheck MCPPlugin Match Middleware Operation Phase PluginConfig hookimpl",
     "_provider": (
@@ -105,6 +107,7 @@ __all__ = [
     "HostEvent",
     "HostSettings",
     "InProcessProvider",
+    "InstanceMeter",
     "KeyGoneError",
     "Kind",
     "ListChanged",
@@ -128,6 +131,7 @@ __all__ = [
     "ProviderListener",
     "ProviderTable",
     "ProviderUp",
+    "Readings",
     "Refusal",
     "ReplicaBus",
     "ResourceChanged",

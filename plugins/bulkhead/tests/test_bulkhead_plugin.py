@@ -9,9 +9,11 @@ from typing import Any
 import anyio
 import pytest
 from mcp import MCPError
+from meters import collecting
 from plughost import Call, CallNext, ErrorCode, EventType, Host, Middleware, Outcome, Phase, Principal, Result, hookimpl
 from plughost import MCPPlugin as Plugin
 from plughost_bulkhead import BulkheadConfig, BulkheadPlugin
+from plughost_bulkhead._metrics import meter
 from plughost_testing import (
     HostFactory,
     Pause,
@@ -389,24 +391,23 @@ async def test_holds_under_chaos(host: HostFactory, seed: int, virtual_clock: Vi
     assert all(not lane.in_flight for lane in bulkhead._bulkhead._lanes.values())
 
 
-async def test_gauges(host: HostFactory) -> None:
-    """The gauges sum by provider what is in flight and waits, and fall to 0 afterwards; tenants are no label."""
+async def test_metrics(host: HostFactory) -> None:
+    """They sum by provider what is in flight and waits, and fall to 0 afterwards; tenants are no label."""
     bulkhead = plugin(limit=1, per=["provider", "tenant"])
-    running = await host(Who(name="who"), bulkhead, providers=[provider()])
-    tasks = [*start(running, 2, tenant="a"), *start(running, 1, tenant="b")]
-    await anyio.sleep(0.5)
-    from opentelemetry.metrics import CallbackOptions
-    from plughost_bulkhead._meters import _gauge
-
-    where = {"plughost.plugin": "bulkhead", "plughost.provider": "notes"}
-    labels = {**where, "plughost.bulkhead.per": "provider tenant"}
-
-    def seen() -> list[list[Any]]:
-        return [[(item.value, item.attributes) for item in _gauge(part)(CallbackOptions())] for part in (0, 1)]
-
-    assert seen() == [[(2, labels)], [(1, labels)]]
-    await asyncio.gather(*tasks)
-    assert seen() == [[(0, labels)], [(0, labels)]]
+    where = "plugin=bulkhead provider=notes bulkhead.per=provider tenant"
+    with collecting(meter) as collector:
+        running = await host(Who(name="who"), bulkhead, providers=[provider()])
+        tasks = [*start(running, 2, tenant="a"), *start(running, 1, tenant="b")]
+        await anyio.sleep(0.5)
+        assert collector.points() == {
+            "plughost.bulkhead.in_flight": {where: 2},
+            "plughost.bulkhead.queued": {where: 1},
+        }
+        await asyncio.gather(*tasks)
+        assert collector.points() == {
+            "plughost.bulkhead.in_flight": {where: 0},
+            "plughost.bulkhead.queued": {where: 0},
+        }
 
 
 async def test_place_in_the_pipeline(host: HostFactory) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 
 import anyio
 import pytest
+from meters import collecting
 from plughost import ConfigError, EventType, Host, HostEvent, PlughostError, create_host
 from plughost_bus import BusConfig, BusPlugin, WebhookConfig
+from plughost_bus._metrics import meter
 from plughost_bus._post import Poster, retry_after
 from plughost_testing import VirtualClock, make_host
 
@@ -263,6 +265,24 @@ async def test_an_operator_tries_a_webhook(tmp_path: Path, receiver: Receiver) -
         (False, "status 401"),
     ]
     assert json.loads(receiver.posts[0][2])["type"] == "plughost.bus.test"
+
+
+async def test_metrics_tell_what_was_told(tmp_path: Path, receiver: Receiver) -> None:
+    """Changes by direction, replicas, and attempts at each webhook by outcome; nothing once the plugin is gone."""
+    with collecting(meter) as collector:
+        async with hosting(tmp_path, ops=hook(receiver)) as (host, _):
+            host.publish(DOWN)
+            await receiver.received(1)
+            found = collector.points()
+        assert found["plughost.bus.messages"] == dict.fromkeys(
+            [f"plugin=bus bus.direction={direction}" for direction in ("sent", "received", "dropped")], 0
+        )
+        assert found["plughost.bus.resyncs"] == found["plughost.bus.replicas"] == {"plugin=bus": 0}
+        assert found["plughost.bus.deliveries"].keys() == {
+            f"plugin=bus bus.webhook=ops bus.outcome={outcome}" for outcome in ("delivered", "failed", "dead")
+        }
+        assert found["plughost.bus.queued"].keys() == {"plugin=bus bus.webhook=ops"}
+        assert collector.points() == {}
 
 
 async def test_nobody_there(tmp_path: Path) -> None:

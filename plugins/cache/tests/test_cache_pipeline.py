@@ -12,7 +12,7 @@ import pytest
 from mcp import MCPError
 from mcp.shared.exceptions import MCPDeprecationWarning
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
-from opentelemetry.metrics import CallbackOptions
+from meters import collecting
 from plughost import (
     Call,
     CallNext,
@@ -30,8 +30,9 @@ from plughost import (
     Result,
     hookimpl,
 )
-from plughost_cache import CacheConfig, CachePlugin, _stats
+from plughost_cache import CacheConfig, CachePlugin
 from plughost_cache._body import HINT
+from plughost_cache._metrics import meter
 from plughost_testing import Line, Pause, ScriptedProvider, VirtualClock, make_call, make_host, text
 
 pytestmark = pytest.mark.anyio
@@ -781,17 +782,17 @@ async def test_a_change_that_does_not_concern_it_keeps_everything(virtual_clock:
 async def test_metrics_tell_of_instances_that_are_registered(virtual_clock: VirtualClock) -> None:
     """They are observed from outside, and hold on to nobody who has left."""
     plugin = CachePlugin(name="cache")
-
-    def observed(read: Callable[[CachePlugin], _stats.Reading]) -> dict[str, float]:
-        found = [(item.attributes or {}, item.value) for item in _stats._each(read)(CallbackOptions())]
-        own = [(about, value) for about, value in found if about["plughost.plugin"] == "cache"]
-        return {str(about.get("plughost.cache.level")): value for about, value in own}
-
-    async with make_host(plugin, providers=[provider()], clock=virtual_clock) as host:
-        for _ in range(3):
-            await host.dispatch(read())
-        assert observed(_stats._hits) == {"l1": 2, "l2": 0, "stale": 0, "joined": 0}
-        assert observed(_stats._misses) == {"None": 0}
-        assert observed(_stats._entries) == {"None": 1}
-        assert observed(_stats._size)["None"] == plugin.memory.bytes
-    assert observed(_stats._hits) == {}
+    with collecting(meter) as collector:
+        async with make_host(plugin, providers=[provider()], clock=virtual_clock) as host:
+            for _ in range(3):
+                await host.dispatch(read())
+            levels = {"l1": 2, "l2": 0, "stale": 0, "joined": 0}
+            assert collector.points() == {
+                "plughost.cache.hits": {f"plugin=cache cache.level={level}": hits for level, hits in levels.items()},
+                "plughost.cache.misses": {"plugin=cache cache.kept=true": 1, "plugin=cache cache.kept=false": 0},
+                "plughost.cache.evictions": {"plugin=cache": 0},
+                "plughost.cache.invalidations": {"plugin=cache": 0},
+                "plughost.cache.entries": {"plugin=cache": 1},
+                "plughost.cache.size": {"plugin=cache": plugin.memory.bytes},
+            }
+        assert collector.points() == {}

@@ -12,6 +12,7 @@ import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS, REQUEST_TIMEOUT
+from meters import collecting
 from plughost import (
     Call,
     CallNext,
@@ -28,7 +29,7 @@ from plughost import (
     unknown_target,
 )
 from plughost_circuit_breaker import CircuitBreakerConfig, CircuitBreakerPlugin, State
-from plughost_circuit_breaker._metrics import Tally
+from plughost_circuit_breaker._metrics import meter
 from plughost_testing import (
     ClientFactory,
     Hang,
@@ -500,16 +501,15 @@ async def test_order_in_protect(host: HostFactory, provider: ScriptedProvider) -
 
 async def test_metrics_say_where_it_stands(host: HostFactory, provider: ScriptedProvider) -> None:
     """The gauge has the provider and the tools that had trouble, not those at peace; refusals are counted by scope."""
-    plugin = breaker()
     provider.script("add", MCPError(INTERNAL_ERROR, "oops"))
-    hosted = await host(plugin, providers=[provider])
-    await many(hosted, 12)
-    await many(hosted, 1, "n_find")
-    where = {"plughost.plugin": "circuit-breaker", "plughost.provider": "notes"}
-    states = [(item.attributes, item.value) for item in plugin._tally.states()]
-    assert states == [(where, 0), ({**where, "gen_ai.tool.name": "add"}, 3)]
-    refusals = [(item.attributes, item.value) for item in plugin._tally.refusals()]
-    assert refusals == [({**where, "plughost.circuit_breaker.scope": "tool"}, 2)]
+    where = "plugin=circuit-breaker provider=notes"
+    with collecting(meter) as collector:
+        hosted = await host(breaker(), providers=[provider])
+        await many(hosted, 12)
+        await many(hosted, 1, "n_find")
+        found = collector.points()
+    assert found["plughost.circuit_breaker.state"] == {where: 0, f"{where} gen_ai.tool.name=add": 3}
+    assert found["plughost.circuit_breaker.refused"] == {f"{where} circuit_breaker.scope=tool": 2}
 
 
 async def test_metrics_have_a_bounded_number_of_series(host: HostFactory) -> None:
@@ -524,12 +524,12 @@ async def test_metrics_have_a_bounded_number_of_series(host: HostFactory) -> Non
 
 async def test_metrics_end_with_the_plugin(host: HostFactory, provider: ScriptedProvider) -> None:
     """An instance that left is observed no more."""
-    from plughost_circuit_breaker import _metrics
-
-    hosted = await host(breaker(), providers=[provider])
-    tallies: list[Tally] = list(_metrics._LIVE)
-    await hosted.unregister("circuit-breaker")
-    assert len(set(tallies) - set(_metrics._LIVE)) == 1
+    with collecting(meter) as collector:
+        hosted = await host(breaker(), providers=[provider])
+        await many(hosted, 1)
+        assert "plughost.circuit_breaker.state" in collector.points()
+        await hosted.unregister("circuit-breaker")
+        assert "plughost.circuit_breaker.state" not in collector.points()
 
 
 async def test_state_of_an_idle_breaker(host: HostFactory, provider: ScriptedProvider) -> None:

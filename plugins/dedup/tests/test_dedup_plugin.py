@@ -10,6 +10,7 @@ import anyio
 import pytest
 from mcp import MCPError
 from mcp_types import LOG_LEVEL_META_KEY
+from meters import collecting
 from plughost import (
     Call,
     CallNext,
@@ -24,6 +25,7 @@ from plughost import (
     hookimpl,
 )
 from plughost_dedup import IDEMPOTENCY_KEY, DedupConfig, DedupPlugin
+from plughost_dedup._metrics import meter
 from plughost_testing import Line, Pause, ScriptedProvider, VirtualClock, make_call, make_host, text
 
 pytestmark = pytest.mark.anyio
@@ -426,20 +428,20 @@ async def test_a_follower_of_the_next_generation_keeps_the_old_one_alive(stages:
 
 
 async def test_show_and_clear(stages: Any) -> None:
-    """An operator sees what is under way and kept, and empties it."""
-    stage = await stages(window=60)
-    await asyncio.gather(stage.start(), stage.start())
-    await stage.start()
-    await stage.start("pay", meta=with_key())
+    """An operator sees what is under way and kept, and empties it; metrics tell how calls were answered."""
+    with collecting(meter) as collector:
+        stage = await stages(window=60)
+        await asyncio.gather(stage.start(), stage.start())
+        await stage.start()
+        await stage.start("pay", meta=with_key())
+        counted = {"executed": 2, "joined": 1, "answered": 1}
+        assert collector.points()["plughost.dedup.count"] == {
+            f"plugin=dedup dedup.how={how}": count for how, count in counted.items()
+        }
     show, clear = stage.plugin.plughost_operations()
     shown = await show.run(None)
-    assert {name: shown[name] for name in ("underWay", "executed", "joined", "answered", "store")} == {
-        "underWay": 0,
-        "executed": 2,
-        "joined": 1,
-        "answered": 1,
-        "store": "memory://",
-    }
+    told = {"underWay": 0, "store": "memory://", **counted}
+    assert {name: shown[name] for name in told} == told
     assert await clear.run(None) == {"cleared": 2}
     await stage.start()
     assert stage.runs == 3

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from meters import collecting
 from plughost import (
     Call,
     CallNext,
@@ -30,7 +29,8 @@ from plughost import (
     hookimpl,
     load_config,
 )
-from plughost_encryption import EncryptionConfig, EncryptionPlugin, _metrics, new_key
+from plughost_encryption import EncryptionConfig, EncryptionPlugin, new_key
+from plughost_encryption._metrics import meter
 from plughost_encryption.cli import encryption
 from plughost_testing import RecordingMiddleware, ScriptedProvider, make_call, make_host, text
 
@@ -352,38 +352,21 @@ async def test_calls_go_on_while_nothing_can_be_sealed(tmp_path: Path, stored: C
 # -- metrics ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def meters(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemoryMetricReader]:
-    reader = InMemoryMetricReader()
-    provider = MeterProvider([reader])
-    monkeypatch.setattr("opentelemetry.metrics.get_meter", provider.get_meter)
-    _metrics._instruments.cache_clear()
-    yield reader
-    _metrics._instruments.cache_clear()
-    provider.shutdown()
-
-
-async def test_metrics_tell_what_was_done(meters: InMemoryMetricReader, tmp_path: Path) -> None:
+async def test_metrics_tell_what_was_done(tmp_path: Path) -> None:
     """Messages by result, and keys by kind; nothing of a plugin that is gone."""
-    async with make_host(made(**KEYS, data_keys=tmp_path / "keys.db")) as host:
-        box = box_of(host)
-        sealed = box.seal(b"text", context=b"", tenant="acme")
-        box.unseal(sealed, context=b"")
-        with suppress(SealError):
-            box.unseal(sealed, context=b"other")
-        found = points(meters)
-        assert found["plughost.encryption.messages"] == {"sealed": 1, "unsealed": 1, "refused": 1, "gone": 0}
-        assert found["plughost.encryption.keys"] == {"ring": 1, "data": 1}
-    assert points(meters) == {}
-
-
-def points(reader: InMemoryMetricReader) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    data: Any = reader.get_metrics_data()
-    for resource in data.resource_metrics if data is not None else ():
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                for point in metric.data.data_points:
-                    (key,) = (value for name, value in point.attributes.items() if name != "plughost.plugin")
-                    found.setdefault(metric.name, {})[str(key)] = point.value
-    return found
+    with collecting(meter) as collector:
+        async with make_host(made(**KEYS, data_keys=tmp_path / "keys.db")) as host:
+            box = box_of(host)
+            sealed = box.seal(b"text", context=b"", tenant="acme")
+            box.unseal(sealed, context=b"")
+            with suppress(SealError):
+                box.unseal(sealed, context=b"other")
+            results = {"sealed": 1, "unsealed": 1, "refused": 1, "gone": 0}
+            name = "plugin=encryption"
+            assert collector.points() == {
+                "plughost.encryption.messages": {
+                    f"{name} encryption.result={result}": count for result, count in results.items()
+                },
+                "plughost.encryption.keys": {f"{name} encryption.kind=ring": 1, f"{name} encryption.kind=data": 1},
+            }
+        assert collector.points() == {}

@@ -14,6 +14,7 @@ import anyio
 import pytest
 from event_stores import Box, collected
 from mcp import MCPError
+from meters import collecting
 from plughost import (
     Call,
     CallNext,
@@ -32,6 +33,7 @@ from plughost import (
 )
 from plughost_events import Event, EventsConfig, EventsPlugin, EventStore, EventsURL, NewEvent
 from plughost_events._database import Database
+from plughost_events._metrics import meter
 from plughost_events._record import of_principal
 from plughost_testing import (
     ClientFactory,
@@ -330,6 +332,28 @@ async def test_async_and_closed(host: HostFactory, provider: ScriptedProvider, m
         assert await plugin.record(make_call("initialize", {}), answer) == {"fine": True}
     await running.clock.sleep(5)
     assert len(await recorded(running)) == 1
+
+
+async def test_metrics_tell_what_waits(
+    host: HostFactory, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the store is away it is down, and the age of what waits grows; nothing once the plugin is gone."""
+    with collecting(meter) as collector:
+        running = await host(events_plugin(), providers=[provider])
+
+        def seen() -> list[float]:
+            found = collector.points()
+            return [found[f"plughost.events.{name}"]["plugin=events"] for name in ("up", "queued", "lag")]
+
+        assert seen() == [1, 0, 0]
+        with broken(running, monkeypatch):
+            await running.dispatch(tool())
+            await running.clock.sleep(3)
+            assert seen() == pytest.approx([0, 1, 3], abs=0.1)
+        await running.clock.sleep(5)
+        assert seen() == [1, 0, 0]
+        await running.unregister("events")
+        assert collector.points() == {}
 
 
 async def test_sync_and_open(host: HostFactory, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:

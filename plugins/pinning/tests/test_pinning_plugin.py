@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import MCPError
 from mcp_types import INVALID_PARAMS
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from meters import collecting
 from plughost import ErrorCode, Host, Kind, PluginError, ProviderError, create_host
-from plughost_pinning import PinningConfig, PinningPlugin, _metrics
+from plughost_pinning import PinningConfig, PinningPlugin
+from plughost_pinning._metrics import meter
 from plughost_testing import (
     ClientFactory,
     HostFactory,
@@ -472,50 +472,23 @@ async def test_health_is_degraded_while_something_waits(host: HostFactory, file:
         await check.check()
 
 
-@pytest.fixture
-def meters(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemoryMetricReader]:
-    reader = InMemoryMetricReader()
-    provider = MeterProvider([reader])
-    monkeypatch.setattr("opentelemetry.metrics.get_meter", provider.get_meter)
-    _metrics._instrument.cache_clear()
-    yield reader
-    _metrics._instrument.cache_clear()
-    provider.shutdown()
-
-
-async def test_metrics_tell_how_much_is_quarantined(
-    meters: InMemoryMetricReader, host: HostFactory, file: Path
-) -> None:
+async def test_metrics_tell_how_much_is_quarantined(host: HostFactory, file: Path) -> None:
     """Definitions by state; nothing of a plugin that is gone."""
     provider = notes()
-    running = await host(pinning(file), providers=[provider])
-    provider.change(Kind.TOOLS, ["add", "exec", tool("sub", title="Other")])
-    await listed(running)
-    await settle(running)
-    await refused(running, "exec")
-    found = points(meters)
-    assert found["plughost.pinning.definitions"] == {
-        "approved": 4,
-        "new": 1,
-        "changed": 1,
-        "renamed": 0,
-        "unreadable": 0,
-    }
-    assert found["plughost.pinning.refused"] == {"new": 1}
-    await running.unregister("pinning")
-    assert "plughost.pinning.definitions" not in points(meters)
-
-
-def points(reader: InMemoryMetricReader) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    data: Any = reader.get_metrics_data()
-    for found_resource in data.resource_metrics if data is not None else ():
-        for scope in found_resource.scope_metrics:
-            for metric in scope.metrics:
-                for point in metric.data.data_points:
-                    state = point.attributes.get("plughost.pinning.state")
-                    found.setdefault(metric.name, {})[str(state)] = point.value
-    return found
+    with collecting(meter) as collector:
+        running = await host(pinning(file), providers=[provider])
+        provider.change(Kind.TOOLS, ["add", "exec", tool("sub", title="Other")])
+        await listed(running)
+        await settle(running)
+        await refused(running, "exec")
+        found = collector.points()
+        states = {"approved": 4, "new": 1, "changed": 1, "renamed": 0, "unreadable": 0}
+        assert found["plughost.pinning.definitions"] == {
+            f"plugin=pinning pinning.state={state}": count for state, count in states.items()
+        }
+        assert list(found["plughost.pinning.refused"].values()) == [1]
+        await running.unregister("pinning")
+        assert "plughost.pinning.definitions" not in collector.points()
 
 
 async def test_the_file_stands_beside_the_config(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from meters import collecting
 from plughost import (
     Call,
     CallNext,
@@ -25,6 +26,7 @@ from plughost import (
 from plughost import Host as RunningHost
 from plughost import MCPPlugin as Plugin
 from plughost_pool import PoolConfig, PoolPlugin
+from plughost_pool._metrics import meter
 from plughost_testing import HostFactory, PluginContract, ScriptedProvider, VirtualClock, make_call
 
 pytestmark = pytest.mark.anyio
@@ -195,23 +197,17 @@ async def test_many_calls_few_resources(host: HostFactory) -> None:
     assert (pool["size"], pool["in_use"]) == (3, 0)
 
 
-async def test_gauges(host: HostFactory) -> None:
-    """The gauges tell resources by pool and state, and who waits."""
-    running = await host(PoolPlugin(name="pool"), Borrower(name="borrower"))
-    await anyio.sleep(1)
-    from opentelemetry.metrics import CallbackOptions
-    from plughost_pool._meters import borrowers, resources
-
-    found = [(item.value, item.attributes) for item in resources(CallbackOptions())]
-    name = {"plughost.pool.name": "tokens"}
-    assert found == [
-        (1, {**name, "plughost.pool.state": "idle"}),
-        (0, {**name, "plughost.pool.state": "in use"}),
-    ]
-    assert [(item.value, item.attributes) for item in borrowers(CallbackOptions())] == [
-        (0, {"plughost.pool.name": "tokens"})
-    ]
-    del running
+async def test_metrics(host: HostFactory) -> None:
+    """They tell resources by pool and state, and who waits."""
+    with collecting(meter) as collector:
+        running = await host(PoolPlugin(name="pool"), Borrower(name="borrower"))
+        await anyio.sleep(1)
+        assert collector.points() == {
+            "plughost.pool.resources": {"pool.name=tokens pool.state=idle": 1, "pool.name=tokens pool.state=in use": 0},
+            "plughost.pool.waiting": {"pool.name=tokens": 0},
+        }
+        await running.unregister("borrower")
+        assert collector.points() == {}
 
 
 async def test_quiet_when_well(host: HostFactory, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,9 +17,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from meters import collecting
 from plughost import EventType, Host
 from plughost_redis import BackendUnavailable, RedisBackend, StoreURL
-from plughost_redis._gauge import _observe
+from plughost_redis._metrics import meter
 from plughost_testing import Backend, HostFactory, RecordingMiddleware, on_backends
 from plughost_testing.services import Redis, Service, Stack
 from plughost_testing.services.service import free_port
@@ -325,10 +326,10 @@ async def test_probes_are_few(hosting: Host, monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_gauge_knows_who_is_there(hosting: Host) -> None:
     """The gauge shows each backend from its start to its end, and keeps none of them."""
-    async with opened(f"redis://127.0.0.1:{free_port()}", hosting):
-        (seen,) = _observe(None)  # type: ignore[arg-type]  # it takes no options
-        assert (seen.value, seen.attributes) == (0, {"plughost.plugin": "mine"})
-    assert not list(_observe(None))  # type: ignore[arg-type]  # as above
+    with collecting(meter) as collector:
+        async with opened(f"redis://127.0.0.1:{free_port()}", hosting):
+            assert collector.points() == {"plughost.redis.up": {"plugin=mine": 0}}
+        assert collector.points() == {}
 
 
 def test_memory_is_no_server(hosting: Host) -> None:

@@ -30,9 +30,9 @@ from plughost import (
 )
 from pydantic import BaseModel
 
-from plughost_bulkhead._bulkhead import Bound, Bulkhead, Lane, Party, Verdict
+from plughost_bulkhead._bulkhead import Bound, Bulkhead, Compartment, Lane, Party, Verdict
 from plughost_bulkhead._config import BulkheadConfig, LimitTable
-from plughost_bulkhead._meters import refused, watched
+from plughost_bulkhead._metrics import meter, refused
 
 if TYPE_CHECKING:
     from plughost import Host
@@ -59,10 +59,10 @@ class BulkheadPlugin(MCPPlugin[BulkheadConfig]):
     async def register(self, host: Host) -> None:
         self._now = host.clock.monotonic
         self._publish = host.publish
-        watched.add(self)
+        meter.watch(self)
 
     async def unregister(self) -> None:
-        watched.discard(self)
+        meter.unwatch(self)
 
     async def reconfigure(self, config: BulkheadConfig) -> bool:
         """Change numbers in place; what is counted together cannot change while calls are counted."""
@@ -194,13 +194,12 @@ class BulkheadPlugin(MCPPlugin[BulkheadConfig]):
             ]
         }
 
-    def levels(self) -> Iterable[tuple[tuple[tuple[str, str], ...], int, int]]:
-        """What the gauges read, summed over tenants, tools and principals: those would be labels without bound."""
+    def labelled(self) -> Iterable[tuple[Compartment, dict[str, str]]]:
+        """What metrics read. Tenants, tools and principals are no labels: they would be without bound."""
         for item in self._bulkhead:
             rule = self.config.rules[item.rule]
-            provider = _whose(rule, item.key).get("provider", "")
-            where = ("plughost.plugin", self.name), ("plughost.provider", str(provider))
-            yield (*where, ("plughost.bulkhead.per", " ".join(rule.per))), item.in_flight, item.waiting
+            provider = str(_whose(rule, item.key).get("provider", ""))
+            yield item, {"plughost.provider": provider, "plughost.bulkhead.per": " ".join(rule.per)}
 
 
 def _party(caller: Caller) -> Party:

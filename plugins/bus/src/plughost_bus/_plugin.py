@@ -13,10 +13,10 @@ from plughost import HealthCheck, HostEvent, Kind, MCPPlugin, Operation, PluginE
 from plughost_redis import RedisBackend
 from pydantic import BaseModel, ConfigDict
 
-from plughost_bus import _metrics
 from plughost_bus._config import BusConfig
 from plughost_bus._dead_letters import DeadLetters
 from plughost_bus._deliveries import Deliveries
+from plughost_bus._metrics import meter
 from plughost_bus._replicas import REPLICA_EVENT, Bus
 from plughost_bus._webhook import Webhook
 
@@ -80,10 +80,10 @@ class BusPlugin(MCPPlugin[BusConfig]):
             raise
         host.provide(ReplicaBus, self.bus)  # type: ignore[type-abstract]  # shared under its protocol
         self._monotonic = host.clock.monotonic
-        _metrics.watch(self)
+        meter.watch(self)
 
     async def unregister(self) -> None:
-        _metrics.unwatch(self)
+        meter.unwatch(self)
         await self.deliveries.aclose(self.config.flush_timeout)
         await self.bus.aclose()
 

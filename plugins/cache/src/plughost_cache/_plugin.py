@@ -30,15 +30,16 @@ from plughost_dedup import ForOne, SingleFlight, call_key, flight_call
 from plughost_redis import RedisBackend
 from pydantic import BaseModel, ConfigDict
 
-from plughost_cache import _stats
 from plughost_cache._body import handed_out
 from plughost_cache._config import CacheConfig
 from plughost_cache._levels import Levels
 from plughost_cache._memory import Entry, Memory
+from plughost_cache._metrics import meter
 from plughost_cache._policy import CONVERSING, METHODS, Rule, seconds_to_keep
 from plughost_cache._question import Entrance, Question
 from plughost_cache._rules import LIST_TAGS, Rules
 from plughost_cache._shared import SharedLevel
+from plughost_cache._stats import Stats
 from plughost_cache._store import RedisStore
 from plughost_cache._tags import ALL, Tag
 from plughost_cache._url import SQLiteURL
@@ -82,7 +83,7 @@ class CachePlugin(MCPPlugin[CacheConfig]):
     def __init__(self, config: CacheConfig | None = None, *, name: str = "", version: str = "") -> None:
         super().__init__(config, name=name, version=version)
         self.memory = Memory(max_entries=self.config.max_entries, max_bytes=self.config.max_bytes)
-        self.stats = _stats.Stats()
+        self.stats = Stats()
         self.shared: SharedLevel | None = None
         self._flights: SingleFlight[Entry | Result] = SingleFlight()
         self._settler: asyncio.Task[None] | None = None
@@ -108,7 +109,7 @@ class CachePlugin(MCPPlugin[CacheConfig]):
             settle = self.levels.settle_forever()
             self._settler = asyncio.get_running_loop().create_task(settle, context=Context())
         self._deaf = host.subscriptions.bus.subscribe(self._changed)
-        _stats.watch(self)
+        meter.watch(self)
 
     async def _open(self, host: Host) -> Store | None:
         url = self.config.url
@@ -126,7 +127,7 @@ class CachePlugin(MCPPlugin[CacheConfig]):
         return redis
 
     async def unregister(self) -> None:
-        _stats.unwatch(self)
+        meter.unwatch(self)
         self._deaf()
         await self._flights.aclose()
         if self._settler is not None:

@@ -33,11 +33,11 @@ from plughost import (
 from plughost_redis import BackendUnavailable, RedisBackend, StoreURL
 from pydantic import Field
 
-from plughost_dedup import _count
 from plughost_dedup._flight import ForOne, SingleFlight
 from plughost_dedup._kept import Kept
 from plughost_dedup._key import IDEMPOTENCY_KEY, call_key, idempotency_digest
 from plughost_dedup._line import SharedLine, flight_call
+from plughost_dedup._metrics import meter
 from plughost_dedup._replicas import KeyReused, Replicas
 
 if TYPE_CHECKING:
@@ -118,10 +118,10 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
             )
             await self.replicas.start()
         self._deaf = host.subscriptions.bus.subscribe(lambda _: self._outdate())
-        _count.watch(self)
+        meter.watch(self)
 
     async def unregister(self) -> None:
-        _count.unwatch(self)
+        meter.unwatch(self)
         self._deaf()
         self._routes = None
         await self.flights.aclose()

@@ -10,11 +10,11 @@ import anyio
 from plughost import HealthCheck, HostEvent, MCPPlugin, Operation, PluginError, SealError, SecretBox, hookimpl
 from pydantic import BaseModel, ConfigDict, Field
 
-from plughost_encryption import _metrics
 from plughost_encryption._box import Box
 from plughost_encryption._config import EncryptionConfig
 from plughost_encryption._data_keys import DataKeys
 from plughost_encryption._keys import Master, ring
+from plughost_encryption._metrics import meter
 
 if TYPE_CHECKING:
     from plughost import Host
@@ -53,12 +53,12 @@ class EncryptionPlugin(MCPPlugin[EncryptionConfig]):
                 data_keys.close()
             raise PluginError(self.name, str(error)) from error
         host.provide(SecretBox, self.box)  # type: ignore[type-abstract]  # shared as its protocol
-        _metrics.watch(self)
+        meter.watch(self)
         if self._is_old():
             logger.warning("plugin %r: the newest key is old; put a new one in front of the ring", self.name)
 
     async def unregister(self) -> None:
-        _metrics.unwatch(self)
+        meter.unwatch(self)
         self.box.close()
 
     async def reconfigure(self, config: EncryptionConfig) -> bool:

@@ -28,7 +28,7 @@ from plughost import (
 )
 from pydantic import Field
 
-from plughost_events import _gauge
+from plughost_events import _metrics
 from plughost_events._config import EventsConfig
 from plughost_events._errors import StoreError, StoreUnavailable
 from plughost_events._event import NewEvent, Prepared
@@ -96,11 +96,11 @@ class EventsPlugin(MCPPlugin[EventsConfig]):
         await self.store.start()
         host.provide(EventStore, self.store)  # type: ignore[type-abstract]  # as above
         self._retention = asyncio.create_task(self._prune_for_ever(), name=f"{self.name} retention")
-        _gauge.watch(self)
+        _metrics.meter.watch(self)
 
     async def unregister(self) -> None:
         """Write what waits, within `timeout`."""
-        _gauge.unwatch(self)
+        _metrics.meter.unwatch(self)
         self._retention.cancel()
         with suppress(asyncio.CancelledError):
             await self._retention
@@ -230,7 +230,7 @@ class EventsPlugin(MCPPlugin[EventsConfig]):
 
     def _lose(self, count: int) -> None:
         self._lost += count
-        _gauge.lost.add(count, {"plughost.plugin": self.name})
+        _metrics.lost.add(count, {"plughost.plugin": self.name})
 
     # -- the host -----------------------------------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class EventsPlugin(MCPPlugin[EventsConfig]):
     # -- what the store tells -----------------------------------------------------------------------------------------
 
     def written(self, count: int) -> None:
-        _gauge.stored.add(count, {"plughost.plugin": self.name})
+        _metrics.stored.add(count, {"plughost.plugin": self.name})
 
     def down(self, reason: str) -> None:
         logger.warning("%s: events cannot be stored in %s: %s", self.name, self.config.url, reason)

@@ -30,10 +30,10 @@ from plughost import (
 )
 from pydantic import BaseModel
 
-from plughost_pinning import _metrics
 from plughost_pinning._config import PinningConfig
 from plughost_pinning._ledger import Entry, Ledger
 from plughost_pinning._lockfile import LockFileError
+from plughost_pinning._metrics import meter
 from plughost_pinning._operations import ApproveParameters, NameParameters, compared, described, listed, select
 from plughost_pinning._pin import Key
 from plughost_pinning._results import suspicious
@@ -85,10 +85,10 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
         self._now = host.clock.monotonic
         path = host.config.folder / self.config.file
         self.ledger = Ledger(path, trust=self.config.first_use == "trust")
-        _metrics.watch(self)
+        meter.watch(self)
 
     async def unregister(self) -> None:
-        _metrics.unwatch(self)
+        meter.unwatch(self)
 
     async def reconfigure(self, config: PinningConfig) -> bool:
         """Look at everything anew; with another file the instance is made anew."""

@@ -23,7 +23,7 @@ from plughost import Duration, MCPPlugin, Operation, PluginConfig, PoolLimits, R
 from pydantic import BaseModel, Field
 
 from plughost_pool._errors import PoolClosedError, PoolError, PoolFullError, PoolTimeoutError
-from plughost_pool._meters import watched
+from plughost_pool._metrics import meter
 from plughost_pool._pool import Pool, leaves_in_doubt
 from plughost_pool._stock import Limits
 
@@ -130,13 +130,13 @@ class PoolPlugin(MCPPlugin[PoolConfig]):
         bounds = self.config.limits(name, limits)
         pool = Pool(name, factory, bounds, clock=self._clock, check=check, breaks=breaks, on_closed=self._forget)
         self._pools[pool] = limits
-        watched.add(pool)
+        meter.watch(pool)
         pool.start()
         return pool
 
     def _forget(self, pool: Pool[Any]) -> None:
         self._pools.pop(pool, None)
-        watched.discard(pool)
+        meter.unwatch(pool)
 
     @hookimpl
     def plughost_operations(self) -> Iterable[Operation]:

@@ -17,7 +17,7 @@ import anyio
 from plughost import Clock
 
 from plughost_pool._errors import PoolClosedError, PoolError, PoolFullError, PoolTimeoutError
-from plughost_pool._meters import failures, leaks, opened, timeouts
+from plughost_pool._metrics import failures, leaks, opened, timeouts
 from plughost_pool._stock import Limits, Slot, State, Stock, Waiter, Where
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from plughost import EventType, HealthCheck, HostEvent, PlughostError
 
-from plughost_redis import _gauge
+from plughost_redis._metrics import meter
 from plughost_redis._script import Script
 from plughost_redis._subscription import listen
 from plughost_redis._url import StoreURL
@@ -83,14 +83,14 @@ class RedisBackend:
         self._connect, self._away = _client.connect, _client.AWAY
         self._client = self._connect(self.url)
         self._came(announce=False)
-        _gauge.watch(self)
+        meter.watch(self)
         with suppress(BackendUnavailable):
             await self.run(lambda redis: redis.ping(), timeout=PROBE_TIMEOUT)
 
     async def aclose(self) -> None:
         """Stop listening and looking, let what was asked end, and close all connections."""
         self.up, self.reason = False, "it is closed"
-        _gauge.unwatch(self)
+        meter.unwatch(self)
         for task in self._background:
             task.cancel()
         with anyio.CancelScope(shield=True):
