@@ -15,6 +15,8 @@ from plughost_validation._schema import SMALL, CompiledSchema
 from plughost_validation._shape import Bounds, OverLimit, is_small, measure
 from plughost_validation._work import UnusableSchema, Work
 
+DRAFT_2020 = "https://json-schema.org/draft/2020-12/schema"
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 BOUNDS = Bounds(size=2**20, depth=32, string=2**18, items=10_000)
 GENEROUS = 3.0
 """Seconds of CPU that nothing here may take: all should take a tenth of it at most, and machines differ."""
@@ -133,6 +135,14 @@ def ring(length: int) -> dict[str, Any]:
         pytest.param({"uniqueItems": True}, [{"a": n, "b": [n]} for n in range(10_000)], "valid", id="unique-objects"),
         pytest.param(
             {"uniqueItems": True}, [2**63 + n for n in range(9000)], "instance too large", id="unique-integers"
+        ),
+        pytest.param({"items": {"allOf": [{"multipleOf": 1e-300}] * 40}}, [1e300] * 9000, "max_steps", id="fractions"),
+        pytest.param({"items": {"allOf": [{"multipleOf": 2}] * 40}}, [1e300] * 9000, "max_steps", id="multiples"),
+        pytest.param(
+            {"$schema": DRAFT_7, "items": {"allOf": [{"contentMediaType": "application/json"}] * 3000}},
+            [f"[{'1,' * 100_000}1]"],
+            "max_steps",
+            id="content",
         ),
         pytest.param(
             {"patternProperties": {f"^{n}x*y": {} for n in range(1000)}},
@@ -302,6 +312,74 @@ def test_steps_bound_the_time(schema: dict[str, Any], instance: Any) -> None:
 def test_steps_are_counted(schema: Any, steps: float) -> None:
     """A step for each keyword and each name it looks up, at the value and one level below."""
     assert Work(schema, max_nodes=100).steps([(1, 0, 0), (1, 0, 0), (1, 0, 0)]) == steps
+
+
+def test_content_is_read_where_it_is_asserted() -> None:
+    """Strings that hold other documents cost what parsing them does, by the drafts that demand it."""
+    note, asserted = ({"$schema": draft, "contentMediaType": "application/json"} for draft in (DRAFT_2020, DRAFT_7))
+    assert Work(note, max_nodes=100).steps([(1, 1000, 1000)]) < 10
+    assert Work(asserted, max_nodes=100).steps([(1, 1000, 1000)]) > 1000
+
+
+def test_formats_cost_where_they_are_checked() -> None:
+    """Holding a long string against a format is work, too."""
+    levels = [(1, 1000, 1000)]
+    assert Work({"format": "regex"}, max_nodes=100).steps(levels) < 10
+    assert Work({"format": "regex"}, max_nodes=100, formats=True).steps(levels) > 400
+
+
+HARMLESS = {"type": "integer"}
+
+
+def costly(identifier: str) -> dict[str, Any]:
+    doubles = doubling(30)
+    return {"$id": identifier, "$defs": doubles["$defs"], "allOf": [{"$ref": "#/$defs/d0"}]}
+
+
+OF_DRAFT_4 = {"$schema": "http://json-schema.org/draft-04/schema#", "id": "http://example.com/inner"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param(
+            {
+                "definitions": {"d0": HARMLESS},
+                "allOf": [
+                    {
+                        **OF_DRAFT_4,
+                        "definitions": {"d0": doubling(30)["$defs"]["d0"]},
+                        "allOf": [{"$ref": "#/definitions/d0"}],
+                    }
+                ],
+            },
+            id="dialect",
+        ),
+        *(
+            pytest.param(
+                {
+                    "$defs": {"a": {"$id": plain, **HARMLESS}, "b": costly(odd)},
+                    "allOf": [{"$ref": plain}],
+                },
+                id=odd,
+            )
+            for plain, odd in (
+                ("http://example.com/a", "HTTP://example.com/a"),
+                ("http://example.com/a", "http://example.com:80/a"),
+                ("http://example.com/a", "http://example.com/%61"),
+                ("http://example.com/a", "http://example.com/./a"),
+                ("http://example.com/b/../a", "http://example.com/a"),
+                ("urn:a", "URN:a"),
+                ("a", "json-schema:///a"),
+                ("a", "/a"),
+            )
+        ),
+    ],
+)
+def test_identifiers_mean_one_thing(schema: Any) -> None:
+    """A reference that the validator could follow elsewhere than the count of its work did is refused (P6)."""
+    with pytest.raises(UnusableSchema, match=r"another \$schema|read in several ways"):
+        CompiledSchema(schema)
 
 
 def test_steps_grow_with_the_instance() -> None:

@@ -50,7 +50,7 @@ class CompiledSchema:
             raise UnusableSchema(f"it {error.words}") from None
         if sum(nodes for nodes, _, _ in levels) > max_nodes:
             raise UnusableSchema(f"it must have at most {max_nodes} values; raise max_schema if it is right")
-        self._work = Work(schema, max_nodes=max_nodes)
+        self._work = Work(schema, max_nodes=max_nodes, formats=formats)
         self._max_steps = max_steps
         if self._work.steps([(1, 1, 1)]) > max_steps:
             raise UnusableSchema(f"even the smallest value may cost more than {max_steps} steps")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import translate
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Annotated, Any
 from urllib.parse import unquote
 
+import jsonschema_rs
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import Url
 
@@ -19,11 +19,15 @@ DECODINGS = 4
 """How often a path may be percent-encoded over; deeper is no accident."""
 FETCHED = frozenset({"http", "https", "ws", "wss", "ftp"})
 """Schemes whose host is dialled."""
-LOCAL_NAMES = re.compile(r"(?:.*\.)?(?:localhost|localdomain|local|internal|home\.arpa)\.?|metadata|instance-data")
+LOCAL_NAMES = re.compile(
+    r"(?:.*\.)?(?:localhost|localdomain|local|internal|svc|home\.arpa)\.?|(?:metadata|instance-data)\.?"
+)
+LOCAL_NETWORKS = (IPv4Network("192.0.0.0/24"), IPv6Network("64:ff9b:1::/48"))
+"""What older versions of `ipaddress` take for global."""
 NAT64 = int(IPv6Address("64:ff9b::"))
 
 _SPLIT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://([^/?#]*))?(.*)", re.DOTALL)
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 
 
 class RefusedURI(ValueError):  # noqa: N818 - it is an answer
@@ -41,8 +45,9 @@ class URIPattern:
 
     text: str
     scheme: str
-    authority: re.Pattern[str]
-    path: re.Pattern[str]
+    authority: str
+    """A regular expression, as `path` is."""
+    path: str
 
     @classmethod
     def parse(cls, text: str) -> URIPattern:
@@ -55,20 +60,24 @@ class URIPattern:
         if found is None or _FORBIDDEN.search(text):
             raise ValueError(f"{text!r} is no URI pattern; write for example 'https://*.example.com/docs/**'")
         scheme, authority, path = found.groups()
-        globbed = "".join(
-            ".*" if part == "**" else "[^/]*" if part == "*" else re.escape(part)
-            for part in re.split(r"(\*\*|\*)", path)
-        )
-        host = re.compile(translate((authority or "").lower()))
-        return cls(text, scheme.lower(), host, re.compile(globbed + r"\Z", re.DOTALL))
-
-    def matches(self, scheme: str, authority: str, path: str) -> bool:
-        return (
-            scheme == self.scheme and self.authority.match(authority) is not None and self.path.match(path) is not None
-        )
+        return cls(text, scheme.lower(), _expression((authority or "").lower()), _expression(path))
 
     def __str__(self) -> str:
         return self.text
+
+
+def _expression(glob: str) -> str:
+    parts = ({"**": ".*", "*": "[^/]*"}.get(part, re.escape(part)) for part in re.split(r"(\*\*|\*)", glob))
+    return f"^{''.join(parts)}$"
+
+
+def _matcher(pattern: URIPattern) -> Callable[[str, str, str], bool]:
+    """What tells whether scheme, authority and path match, in time linear in their length: clients choose them."""
+    authority, path = (
+        jsonschema_rs.validator_for({"pattern": text}, pattern_options=jsonschema_rs.RegexOptions()).is_valid
+        for text in (pattern.authority, pattern.path)
+    )
+    return lambda scheme, host, rest: scheme == pattern.scheme and authority(host) and path(rest)
 
 
 def _pattern(value: Any) -> URIPattern:
@@ -91,7 +100,7 @@ class URIPolicy:
     """Decides on URIs. `allowed=None` allows every scheme, host and path that is not refused by itself."""
 
     def __init__(self, allowed: Sequence[URIPattern] | None, *, private: bool = False) -> None:
-        self._allowed = allowed
+        self._allowed = None if allowed is None else [_matcher(item) for item in allowed]
         self._private = private
         self._decide = lru_cache(maxsize=1024)(self._refusal)
 
@@ -115,11 +124,11 @@ class URIPolicy:
             return "syntax", "holds a space, a backslash or a control character", False
         scheme, authority, rest = found[1].lower(), (found[2] or "").lower(), found[3]
         if not listed:
-            if (words := traversal(rest.partition("?")[0].partition("#")[0])) is not None:
+            if (words := _leads_out(scheme, authority, rest)) is not None:
                 return "traversal", words, False
             if scheme in FETCHED and (words := self._host_refusal(uri)) is not None:
                 return "address", words, False
-        if self._allowed is not None and not any(item.matches(scheme, authority, rest) for item in self._allowed):
+        if self._allowed is not None and not any(matches(scheme, authority, rest) for matches in self._allowed):
             return "allow_uris", "is not allowed", True
         return None
 
@@ -133,6 +142,27 @@ class URIPolicy:
         if not self._private and is_private(url.host or ""):
             return "leads to a private address"
         return None
+
+
+def _leads_out(scheme: str, authority: str, rest: str) -> str | None:
+    """Why a URI may lead out of where it belongs; `None` if it does not.
+
+    What stands in the place of a host is one where it is dialled, and else part of what servers take for a path.
+    """
+    path, _, query = rest.partition("#")[0].partition("?")
+    if scheme in FETCHED:
+        return traversal(path)
+    if any(".." in re.split(r"[/\\&=;]", text) for text in _decoded(query)):
+        return "holds '..' in its query"
+    return traversal(authority + path)
+
+
+def _decoded(text: str) -> list[str]:
+    """A text, and what it is once decoded, and twice."""
+    found = [text]
+    while len(found) < DECODINGS and (text := unquote(text)) != found[-1]:
+        found.append(text)
+    return found
 
 
 def traversal(path: str) -> str | None:
@@ -168,7 +198,11 @@ def is_private(host: str) -> bool:
     except ValueError:
         return False
     inside = _embedded(address) if isinstance(address, IPv6Address) else None
-    return any(not item.is_global or item.is_multicast for item in (address, inside) if item is not None)
+    return any(_is_local(item) for item in (address, inside) if item is not None)
+
+
+def _is_local(address: IPv4Address | IPv6Address) -> bool:
+    return not address.is_global or address.is_multicast or any(address in network for network in LOCAL_NETWORKS)
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:

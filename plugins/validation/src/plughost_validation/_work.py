@@ -10,6 +10,7 @@ one comparison, up to 100 ns.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -41,9 +42,23 @@ AGAIN = frozenset({"unevaluatedItems", "unevaluatedProperties"})
 """Keywords that evaluate again what stands beside them."""
 AGAIN_FACTOR = 3.0
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+"""Of a schema that names none."""
 META_SCHEMAS = ("http://json-schema.org/", "https://json-schema.org/")
 META_STEPS = 500.0
 """Of a value held against a meta-schema, which the validator brings along."""
+MULTIPLE_STEPS = 25.0
+"""Of `multipleOf`, at worst: numbers with hundreds of digits are divided."""
+FRACTION_STEPS = 300.0
+"""Of `multipleOf` with a fraction."""
+ASSERT_CONTENT = ("draft-06", "draft-07")
+"""The drafts by which the validator decodes and parses strings; by the others content is a mere note."""
+DECODING_STEPS = 0.02
+"""Of a character of base64."""
+PARSING_STEPS = 1.0
+"""Of a character of a string that is JSON itself."""
+FORMAT_STEPS = 0.5
+"""Of a character that is held against a format."""
 MAX_SIZE = 20_000
 """Of all patterns of a schema: bounds what compiling them takes, half a second and a dozen megabytes at worst."""
 STEPS_PER_POSITION = 1 / 18
@@ -54,6 +69,11 @@ ENDLESS = 1e18
 """Stands for any larger number of steps; infinity times no characters would be no number."""
 TABLE_CELLS = 50_000
 """How many numbers the bound of one schema may take to work out."""
+
+_PLAIN = re.compile(
+    r"(?:https?|file)://[a-z0-9.-]*(?:/[\w~-][\w.~-]*)*/?|urn:[\w:.~-]+|[\w~-][\w.~-]*(?:/[\w~-][\w.~-]*)*/?", re.ASCII
+)
+"""Identifiers that are written in one way only, so that the validator cannot take one for another."""
 
 
 class UnusableSchema(ValueError):  # noqa: N818 - it is an answer
@@ -112,8 +132,8 @@ class Work:
         UnusableSchema: A reference leads nowhere, outside or around in a circle, or the schema is too large.
     """
 
-    def __init__(self, schema: Any, *, max_nodes: int) -> None:
-        self._nodes = _Graph(schema, max_nodes).nodes
+    def __init__(self, schema: Any, *, max_nodes: int, formats: bool = False) -> None:
+        self._nodes = _Graph(schema, max_nodes, formats=formats).nodes
         try:
             sorter = TopologicalSorter({index: _edges(node) for index, node in enumerate(self._nodes)})
             self._order = tuple(sorter.static_order())
@@ -201,7 +221,7 @@ def _subschemas(schema: Mapping[str, Any]) -> Iterator[Any]:
 class _Graph:
     """The subschemas that can be reached from the root, which is node 0."""
 
-    def __init__(self, schema: Any, max_nodes: int) -> None:
+    def __init__(self, schema: Any, max_nodes: int, *, formats: bool) -> None:
         self.nodes: list[Node] = []
         self._root = schema
         self._max_nodes = max_nodes
@@ -211,7 +231,10 @@ class _Graph:
         self._anchors: dict[tuple[str, str], Any] = {}
         self._dynamic: dict[str, list[Any]] = {}
         self._base: dict[int, str] = {}
-        self._id = "id" if isinstance(schema, dict) and "draft-04" in str(schema.get("$schema")) else "$id"
+        self._dialect = _dialect(schema) or DIALECT
+        self._id = "id" if "draft-04" in self._dialect else "$id"
+        self._asserts_content = any(draft in self._dialect for draft in ASSERT_CONTENT)
+        self._asserts_formats = formats
         self._resources[""] = schema
         self._survey(schema, "")
         self._waiting: list[tuple[int, Any]] = []
@@ -233,6 +256,8 @@ class _Graph:
                 waiting += ((item, base) for item in _subschemas(schema))
 
     def _survey_one(self, schema: dict[str, Any], base: str) -> str:
+        if _dialect(schema) not in (None, self._dialect):
+            raise UnusableSchema("a subschema has another $schema, by which its identifiers and references differ")
         own = schema.get(self._id)
         if isinstance(own, str):
             if "$ref" in schema and schema is not self._root:
@@ -242,6 +267,8 @@ class _Graph:
                 self._anchor(base, fragment, schema)
             if uri:
                 base = urljoin(base, uri)
+                if _PLAIN.fullmatch(base) is None:
+                    raise UnusableSchema(f"the {self._id} {own!r} can be read in several ways; write it plainly")
                 if base in self._resources:
                     raise UnusableSchema(f"two subschemas have the {self._id} {own!r}")
                 self._resources[base] = schema
@@ -314,6 +341,7 @@ class _Graph:
         base = self._base.get(id(schema), "")
         for keyword, value in schema.items():
             node.here.value += _weight(keyword, value)
+            node.here.character += self._reading(keyword, value)
             if keyword in ("$ref", "$dynamicRef", "$recursiveRef") and isinstance(value, str):
                 self._refer(node, keyword, value, base)
             elif keyword == "uniqueItems" and value is True:
@@ -334,6 +362,14 @@ class _Graph:
                 for pattern, item in value.items():
                     node.below.add(self._pattern(pattern), 2.0)  # again for additionalProperties
                     node.down.append(self._node(item))
+
+    def _reading(self, keyword: str, value: Any) -> float:
+        """The steps for each character of a keyword that reads strings, patterns aside."""
+        if keyword == "format":
+            return FORMAT_STEPS * self._asserts_formats
+        if keyword == "contentEncoding":
+            return DECODING_STEPS * self._asserts_content
+        return PARSING_STEPS * (self._asserts_content and keyword == "contentMediaType" and value == "application/json")
 
     def _refer(self, node: Node, keyword: str, reference: str, base: str) -> None:
         target = self._resolve(reference, base)
@@ -370,7 +406,15 @@ def _weight(keyword: str, value: Any) -> float:
             return 1.0 + min(len(value), 16)  # many are looked up by the instance's keys
         lists = value.values() if isinstance(value, dict) else ()
         return 1.0 + len(value) + sum(len(item) for item in lists if isinstance(item, list))
+    if keyword == "multipleOf":
+        return MULTIPLE_STEPS if isinstance(value, int) else FRACTION_STEPS
     return 1.0
+
+
+def _dialect(schema: Any) -> str | None:
+    """What `$schema` says."""
+    named = schema.get("$schema") if isinstance(schema, dict) else None
+    return named.rstrip("#") if isinstance(named, str) else None
 
 
 def _size(value: Any) -> float:
