@@ -92,6 +92,19 @@ async def test_a_named_tool_is_tried_again(provider: ScriptedProvider, virtual_c
     assert {item["target"] for item in told} == {"echo"}
 
 
+async def test_two_instances_do_not_multiply_their_attempts(
+    provider: ScriptedProvider, virtual_clock: VirtualClock
+) -> None:
+    """The outer one retries what it names, the inner one the rest."""
+    provider.script("tools/call", AWAY)
+    inner = RetryPlugin(RetryConfig(tools=("*",), attempts=5), name="the-rest")
+    async with hosting(provider, virtual_clock, inner) as host:
+        assert [layer["instance"] for layer in host.chain("echo")] == ["retry", "the-rest"]
+        assert (await failure(host, tool("echo"))).data["attempts"] == 3
+        assert len(provider.calls) == 3
+        assert (await failure(host, tool("put"))).data["attempts"] == 5
+
+
 async def test_an_unnamed_tool_never_is(provider: ScriptedProvider, virtual_clock: VirtualClock) -> None:
     """A tool that the operator did not name runs once, whatever its provider says of it (A10)."""
     provider.script("tools/call", AWAY)

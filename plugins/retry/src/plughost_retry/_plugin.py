@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 MOST_TOOLS = 1000
 """Tools whose latencies are kept; clients may invent names that a glob fits."""
+_RETRYING = object()
+"""Key of a call's state: the instance that retries it. Another one further in would multiply the attempts."""
 
 
 class RetryPlugin(MCPPlugin[RetryConfig]):
@@ -169,6 +171,7 @@ class Retrying:
 
     def __init__(self, plugin: RetryPlugin, config: RetryConfig) -> None:
         self._plugin = plugin
+        self._name = plugin.name
         self._attempts = config.attempts
         self._tool_errors = config.tool_errors
         self._backoff = Backoff(config.backoff, config.max_backoff)
@@ -181,8 +184,8 @@ class Retrying:
         )
 
     def handle(self, call: Call, call_next: CallNext) -> Awaitable[Result]:
-        """Hand the call on; what may not run twice passes as if this were not here."""
-        if not self._policy.repeatable(call):
+        """Hand the call on; what may not run twice, or is retried already, passes as if this were not here."""
+        if not self._policy.repeatable(call) or call.state.setdefault(_RETRYING, self._name) != self._name:
             return call_next(call)
         return self._told_once(call, call_next) if "progressToken" in call.meta else self._call(call, call_next)
 
