@@ -25,7 +25,21 @@ def test_globs_are_those_of_the_standard_library(patterns: list[str], name: str)
 
 
 @pytest.mark.parametrize(
-    "path", ["../b", "a/../b", "a/..", "..", "a\\..\\b", "%2e%2e/b", "a%2f..%2fb", "a/%252e%252e/b", "a/.%2e/b"]
+    "path",
+    [
+        "../b",
+        "a/../b",
+        "a/..",
+        "..",
+        "a\\..\\b",
+        "%2e%2e/b",
+        "a%2f..%2fb",
+        "a/%252e%252e/b",
+        "a/.%2e/b",
+        "a/..;/b",
+        "a/..;x=1/b",
+        "a/..?b",
+    ],
 )
 def test_what_leads_elsewhere_is_not_plain(path: str) -> None:
     """However a `..` is written."""
@@ -51,7 +65,19 @@ def test_a_uri_that_leads_elsewhere_fits_no_allowance_and_every_refusal(uri: str
     assert Glob(["*"]).surely(uri)
 
 
-@pytest.mark.parametrize("uri", ["note://secret/1", "NOTE://Secret/1", "note://%73ecret/1", "note://%2573ecret/1"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "note://secret/1",
+        "NOTE://Secret/1",
+        "note://%73ecret/1",
+        "note://%2573ecret/1",
+        "note:////secret/1",
+        "note://secret\\1",
+        "note://secret%2F%2F1",
+        "note://./secret/1",
+    ],
+)
 def test_another_spelling_is_refused_too(uri: str) -> None:
     """A refusal is meant for the thing, not for its spelling."""
     assert Glob(["note://secret/*"], ignore_case=True).possibly(uri)
@@ -101,6 +127,29 @@ def test_one_element_is_enough_to_refuse() -> None:
     assert condition.may_hold({"x": ["open/1", "secret/2"]})
     assert condition.may_hold({"x": "open/../secret/2"})
     assert not condition.may_hold({"x": ["open/1"]})
+
+
+@pytest.mark.parametrize(
+    ("expected", "value", "refused"),
+    [
+        ([Between(min=1000)], "5000", True),
+        ([Between(min=1000)], 5000, True),
+        ([Between(min=1000)], 50, False),
+        ([True], "true", True),
+        ([1], True, True),
+        ([True], 1, True),
+        ([True], 0, False),
+        ([Between(min=1, max=1)], True, True),
+        ([1], False, False),
+        (["secret"], "open", False),
+        (["secret"], "Secret", True),
+        (["secret/*"], "./secret//1", True),
+        (["secret"], {"secret": 1}, False),
+    ],
+)
+def test_what_a_server_may_read_so_is_refused(expected: list[Any], value: Any, *, refused: bool) -> None:
+    """Servers convert arguments, and files have other names: no other type or spelling is the way around a refusal."""
+    assert Condition("x", expected, deny=True).may_hold({"x": value}) is refused
 
 
 def test_a_json_pointer_leads_inside() -> None:

@@ -87,7 +87,7 @@ def reference(document: dict[str, Any], roles: set[str], target: tuple[str, str,
     if kind == "tool" and any(fnmatchcase(f"{provider}/{name}", glob) for glob in document["writes"]):
         needed = [*needed, "write:resources"]
     found = [rule for rule in found if speaks(rule)]
-    denying = [rule for rule in found if set(rule.get("deny", ())) & set(needed)]
+    denying = [rule for rule in found if set(rule.get("deny", ())) & {*needed, "admin:access"}]
     giving = [[rule for rule in found if set(rule.get("allow", ())) & {it, "admin:access"}] for it in needed]
     if any("arguments" not in rule for rule in denying) or not all(giving):
         return "hidden"
@@ -140,6 +140,21 @@ def test_a_tool_that_writes_needs_both() -> None:
     for held, expected in (({"run"}, "hidden"), ({"write"}, "hidden"), ({"run", "write"}, "allowed")):
         assert outcome(compiled, ("tool", "p", "drop"), Principal("ada", roles=frozenset(held))) == expected
     assert outcome(compiled, ("tool", "p", "add"), Principal("ada", roles=frozenset({"run"}))) == "allowed"
+
+
+def test_to_deny_admin_is_to_deny_what_it_covers() -> None:
+    """A9: a refusal of it is never without effect: who has it elsewhere has nothing here."""
+    roles = {"admin": {"permissions": "admin:access"}, "guest": {"rules": [{"deny": "admin:access", "provider": "p"}]}}
+    compiled = policy(roles=roles)
+    who = Principal("ada", roles=frozenset({"admin", "guest"}))
+    for kind, provider, name in TARGETS:
+        assert outcome(compiled, (kind, provider, name), who) == ("hidden" if provider == "p" else "allowed")
+
+
+def test_a_tool_that_writes_does_so_in_any_case() -> None:
+    """To some servers `Drop` is `drop`."""
+    compiled = policy(roles={"run": {"permissions": "execute:tools"}}, writes=["*/drop"])
+    assert outcome(compiled, ("tool", "p", "DROP"), Principal("ada", roles=frozenset({"run"}))) == "hidden"
 
 
 def test_roles_come_from_token_groups_and_principals() -> None:

@@ -63,7 +63,7 @@ class Rule(Documented):
     allow: Permissions = ()
     """Permissions that it gives."""
     deny: Permissions = ()
-    """Permissions that it takes away, whatever other rules and roles give."""
+    """Permissions that it takes away, whatever other rules and roles give; with `admin:access` all that it covers."""
     provider: Globs = ()
     """Providers, by name."""
     tool: Globs = ()

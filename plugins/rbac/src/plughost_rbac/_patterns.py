@@ -15,15 +15,17 @@ WILD = re.compile(r"[*?\[]")
 ROUNDS = 4
 """How often something may be percent-encoded and still be understood."""
 MISSING = object()
+_SLASHES = re.compile(r"[/\\]+")
 
 
 def plain(text: str) -> bool:
     """Whether a text says where it leads: no `..` segment in it, however it is encoded.
 
-    `note://public/../secret` fits the glob `note://public/*`, and is not in `public`.
+    `note://public/../secret` fits the glob `note://public/*`, and is not in `public`; nor is, to some servers, what has
+    `..;` in between.
     """
     for _ in range(ROUNDS):
-        if ".." in re.split(r"[/\\]", text):
+        if ".." in re.split(r"[/\\;?#]", text):
             return False
         decoded = unquote(text, errors="replace")
         if decoded == text:
@@ -35,7 +37,7 @@ def plain(text: str) -> bool:
 class Glob:
     """Any of some globs. `wild` ones fit nothing that hides where it leads; `*` alone fits everything."""
 
-    __slots__ = ("_exact", "_wild", "anything", "patterns")
+    __slots__ = ("_exact", "_squeezed", "_wild", "anything", "patterns")
 
     def __init__(self, patterns: Iterable[str], *, ignore_case: bool = False) -> None:
         self.patterns = tuple(patterns)
@@ -45,6 +47,7 @@ class Glob:
         flags = re.IGNORECASE if ignore_case else 0
         self._exact = re.compile("|".join(re.escape(pattern) for pattern in exact), flags) if exact else None
         self._wild = re.compile("|".join(map(translate, wild)), flags) if wild else None
+        self._squeezed = re.compile("|".join(translate(_squeezed(it)) for it in self.patterns) or "(?!)", flags)
 
     def fits(self, text: str) -> bool:
         """Whether one of them is this text."""
@@ -58,7 +61,7 @@ class Glob:
 
     def possibly(self, text: str) -> bool:
         """Whether one of them may be meant by this text, however it is written: what a refusal needs."""
-        return self.anything or not plain(text) or self._is(text) or self._is(_decoded(text))
+        return self.anything or not plain(text) or self._is(text) or self._squeezed.match(_decoded(text)) is not None
 
     def _is(self, text: str) -> bool:
         return (self._exact is not None and self._exact.fullmatch(text) is not None) or (
@@ -69,18 +72,23 @@ class Glob:
 def _decoded(text: str) -> str:
     for _ in range(ROUNDS):
         text = unquote(text, errors="replace")
-    return text
+    return _squeezed(text)
+
+
+def _squeezed(text: str) -> str:
+    """Without what servers of files pass over: each run of slashes as one, and no `.` segment."""
+    return "/".join(part for part in _SLASHES.split(text) if part != ".")
 
 
 class Condition:
-    """What one argument has to be."""
+    """What one argument has to be. `deny` says that it is for a refusal, to which another case is no other text."""
 
     __slots__ = ("_globs", "_path", "_ranges", "_values", "name")
 
-    def __init__(self, name: str, expected: Sequence[Any]) -> None:
+    def __init__(self, name: str, expected: Sequence[Any], *, deny: bool = False) -> None:
         self.name = name
         self._path = _parts(name)
-        self._globs = Glob(value for value in expected if isinstance(value, str))
+        self._globs = Glob((value for value in expected if isinstance(value, str)), ignore_case=deny)
         self._ranges = [value for value in expected if isinstance(value, Between)]
         self._values = [value for value in expected if not isinstance(value, str | Between)]
 
@@ -88,14 +96,13 @@ class Condition:
         """Whether the argument is there, and surely what it has to be; of a list each element."""
         value = self._find(arguments)
         if isinstance(value, list):
-            return bool(value) and all(self._is(item, surely=True) for item in value)
-        return self._is(value, surely=True)
+            return bool(value) and all(map(self._surely, value))
+        return self._surely(value)
 
     def may_hold(self, arguments: Mapping[str, Any]) -> bool:
         """Whether the argument is there, and may be what is not wanted; of a list any element."""
         value = self._find(arguments)
-        items = value if isinstance(value, list) else [value]
-        return any(self._is(item, surely=False) for item in items)
+        return any(map(self._possibly, value if isinstance(value, list) else [value]))
 
     def _find(self, arguments: Any) -> Any:
         for part in self._path:
@@ -104,17 +111,24 @@ class Condition:
             arguments = arguments[part]
         return arguments
 
-    def _is(self, value: Any, *, surely: bool) -> bool:
+    def _surely(self, value: Any) -> bool:
         if isinstance(value, str):
-            return bool(self._globs.patterns) and (self._globs.surely(value) if surely else self._globs.possibly(value))
+            return bool(self._globs.patterns) and self._globs.surely(value)
         if isinstance(value, bool):
             return any(value is item for item in self._values)
-        if isinstance(value, int | float):
-            return any(value == item and not isinstance(item, bool) for item in self._values) or any(
-                (-math.inf if it.min is None else it.min) <= value <= (math.inf if it.max is None else it.max)
-                for it in self._ranges
-            )
-        return False
+        return any(value == item and not isinstance(item, bool) for item in self._values) or self._within(value)
+
+    def _possibly(self, value: Any) -> bool:
+        """As a server may read it that converts what it gets: a text to a number or a truth, a truth to a number."""
+        if isinstance(value, str):
+            return bool(self._values or self._ranges) or (bool(self._globs.patterns) and self._globs.possibly(value))
+        return value in self._values or self._within(value)
+
+    def _within(self, value: Any) -> bool:
+        return isinstance(value, int | float) and any(
+            (-math.inf if it.min is None else it.min) <= value <= (math.inf if it.max is None else it.max)
+            for it in self._ranges
+        )
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class Statement:
         deny = bool(rule.deny)
         kinds: tuple[Kind, ...] = ("tool", "prompt", "resource", "method")
         names = {kind: Glob(globs, ignore_case=deny) for kind in kinds if (globs := getattr(rule, kind))}
-        conditions = tuple(Condition(name, expected) for name, expected in rule.arguments.items())
+        conditions = tuple(Condition(name, expected, deny=deny) for name, expected in rule.arguments.items())
         given = frozenset(rule.deny or rule.allow)
         written = rule.model_dump(exclude_defaults=True, mode="json")
         text = f"{where}: " + ", ".join(f"{key} {_shown(value)}" for key, value in written.items())
@@ -143,7 +143,7 @@ class Policy:
     def __init__(self, config: PolicyConfig, scopes: Literal["ignore", "grant", "limit"] = "ignore") -> None:
         self.config = config
         self.scopes = scopes
-        self._writes = Glob(config.writes)
+        self._writes = Glob(config.writes, ignore_case=True)
         self._own = {name: _statements(name, role) for name, role in config.roles.items()}
         self._all = {
             name: tuple(item for role in (name, *config.ancestors(name)) for item in self._own[role])
@@ -216,7 +216,7 @@ class Policy:
     def _judge(self, grants: Grants, kind: Kind, provider: str, name: str) -> Verdict:
         needed = self.needed(kind, provider, name)
         speaking = [item for item in grants.statements if item.concerns(kind, provider, name)]
-        denies = [item for item in speaking if item.deny and not item.permissions.isdisjoint(needed)]
+        denies = [item for item in speaking if item.deny and not item.permissions.isdisjoint((*needed, ADMIN))]
         if final := next((item for item in denies if not item.conditions), None):
             return Verdict(False, (str(final),))
         because: list[str] = []
