@@ -184,6 +184,12 @@ class HookRaises(Living):
         raise ValueError("no middleware today")
 
 
+class NoList(Living):
+    @hookimpl
+    def plughost_middleware(self) -> Any:
+        return Around("inner").middleware
+
+
 class WrongSignature(Living):
     @hookimpl
     def plughost_event(self, occurrence: Any) -> None:
@@ -240,10 +246,11 @@ class NoProviderName(Living):
 @pytest.mark.parametrize(
     ("kind", "message", "life"),
     [
-        (HookRaises, "plughost_middleware raised ValueError: no middleware today", ["+bad", "-bad"]),
-        (WrongSignature, "occurrence", []),
+        (HookRaises, r"plughost_middleware raised ValueError: no middleware today \(.*\.py:\d+\)", ["+bad", "-bad"]),
+        (NoList, r"plughost_middleware returned Middleware\(.*, which is not a list\. Put it", ["+bad", "-bad"]),
+        (WrongSignature, "plughost_event takes 'occurrence', which the hook does not give; it gives event", []),
         (Misspelt, "plughost_middlewares", []),
-        (Unmarked, "plughost_middleware is not marked as a hook. Put @hookimpl above it", []),
+        (Unmarked, "plughost_middleware is not marked as a hook; put @hookimpl above it", []),
         (Cyclic, "before/after constraints in GUARD form a cycle", ["+bad", "-bad"]),
         (Colliding, "tool 't' exists in provider 'p' too", ["+bad", "start", "stop", "-bad"]),
         (CannotStart, "no such command", ["+bad", "start", "start", "stop", "stop", "-bad"]),
@@ -416,7 +423,7 @@ async def test_a_changed_match_replaces_the_instance(files: Files) -> None:
         ("[plugins.saying\n", "plughost.toml"),
         ('[plugins.saying]\nplugin = "./saying.py:Saying"\nwrod = "x"\n', "did you mean 'word'"),
         ('[plugins.saying]\nplugin = "./gone.py:Saying"\n', "gone.py"),
-        ('[plugins.saying]\nplugin = "./saying.py:Missing"\n', "has no attribute 'Missing'"),
+        ('[plugins.saying]\nplugin = "./saying.py:Missing"\n', "its module has no 'Missing'"),
         ('[plugins.saying]\nplugin = "./raising.py:Saying"\n', "ZeroDivisionError"),
         ('[plugins.new]\nplugin = "./saying.py:Refusing"\n', "refuses to start"),
         ("[plugins.nobody]\nenabled = true\n", "nobody"),

@@ -99,7 +99,7 @@ def rows(result: Result) -> dict[str, dict[str, Any]]:
 IMPORTS = """
 import atexit, sys
 def tell():
-    heavy = {"mcp", "mcp_types", "pydantic", "starlette", "acme_heavy", "plughost._host"}
+    heavy = {"mcp", "mcp_types", "opentelemetry", "pydantic", "starlette", "acme_heavy", "plughost._host"}
     print("imported:", *sorted(heavy & set(sys.modules)))
 atexit.register(tell)
 from plughost.__main__ import main
@@ -275,6 +275,28 @@ def test_show(acme: Any, run: Run) -> None:
     text = run("plugins", "show", "limits").stdout
     assert re.search(r"^distribution +acme-limits$", text, re.MULTILINE)
     assert re.search(r"^limit +10 +Calls per minute\.$", text, re.MULTILINE)
+    assert "remedy" not in text
+
+
+def test_show_writes_defaults_as_the_file_would(acme: Any, run: Run) -> None:
+    """Sets are sorted lists, texts have quotation marks, and a description of several lines is one."""
+    acme.install("acme-much", {"much": "acme_much:Plugin"}, modules={"acme_much": MUCH})
+    lines = run("plugins", "show", "much").stdout.split("CONFIG KEY")[1].splitlines()[1:]
+    assert [" ".join(line.split()) for line in lines] == ['names ["a", "b"] Who is meant.', 'text "x"', "none"]
+
+
+MUCH = '''
+from plughost import MCPPlugin, PluginConfig
+
+class Settings(PluginConfig):
+    names: frozenset[str] = frozenset({"b", "a"})
+    """Who
+    is meant."""
+    text: str = "x"
+    none: str | None = None
+
+class Plugin(MCPPlugin[Settings]): ...
+'''
 
 
 def test_show_unknown(acme: Any, run: Run) -> None:
@@ -310,7 +332,19 @@ class Plugin(MCPPlugin[Settings]):
     @hookimpl
     async def plughost_http_routes(self): ...
     @hookimpl
-    def plughost_event(self, event, loudly): ...
+    def plughost_event(self, event, loudly, late=True): ...
+    @hookimpl
+    def plughost_health_checks(self, *, eagerly): ...
+    def register(self, host): ...
+"""
+
+
+SLIP = """
+from plughost import MCPPlugin, hookimpl
+
+class Plugin(MCPPlugin):
+    @hookimpl
+    def plughost_midleware(self): ...
 """
 
 
@@ -325,12 +359,25 @@ def test_check_names_every_fault(acme: Any, run: Run) -> None:
         "healthy is no hook",
         "plughost_providers is not marked as a hook; put @hookimpl above it",
         "plughost_http_routes is async",
-        "'loudly'",
+        "plughost_event takes 'loudly', which the hook does not give; it gives event",
+        "plughost_health_checks takes 'eagerly', which the hook does not give; it gives nothing",
+        "register is a plain def, and the host awaits it; write async def",
         "config key 'enabled' is the host's own",
         "the config has no JSON Schema",
     ):
         assert fault in result.stdout
+    assert "'late'" not in result.stdout
     assert run("plugins", "check").exit_code == 1
+
+
+def test_config_check_looks_at_hooks(acme: Any, run: Run) -> None:
+    """What the host would not start with is a fault of the config that enables it."""
+    acme.install("acme-slip", {"slip": "acme_slip:Plugin"}, modules={"acme_slip": SLIP})
+    write("[plugins.slip]\n")
+    assert (
+        "plugins.slip: plughost_midleware is no hook; did you mean 'plughost_middleware'?"
+        in run("config", "check").stderr
+    )
 
 
 def test_check_of_a_broken_plugin(acme: Any, run: Run) -> None:
@@ -461,7 +508,7 @@ def test_folder_that_is_gone(tmp_path: Path) -> None:
 def test_config_check(acme: Any, run: Run) -> None:
     """A valid config is ok, with what it has."""
     path = write("[providers.a]\npython = 'm:o'\n[plugins.limits]\nlimit = 3\n[plugins.watch]\nenabled = false\n")
-    assert run("config", "check").stdout == f"{path}: ok (1 providers, 1 plugins enabled)\n"
+    assert run("config", "check").stdout == f"{path}: ok (1 provider, 1 plugin enabled)\n"
     assert json.loads(run("config", "check", "--json").stdout) == {"ok": True, "faults": []}
 
 
@@ -474,7 +521,7 @@ def test_config_check_names_every_fault(acme: Any, run: Run) -> None:
     assert list(faults) == ["plugins.limits.limit", "plugins.limits.limt", "plugins.admin", "plugins.file"]
     assert faults["plugins.limits.limt"] == "unknown key; did you mean 'limit'?"
     assert faults["plugins.admin"].endswith("Install it: pip install plughost-admin")
-    assert "FileNotFoundError" in faults["plugins.file"]
+    assert faults["plugins.file"].startswith("there is no file ")
     assert "(4 faults)" in run("config", "check").stderr
 
 

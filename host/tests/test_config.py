@@ -276,14 +276,14 @@ class Choosing(PluginConfig):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "faults"),
+    ("key", "value", "fault"),
     [
-        ("limit", "1x", {"write a number, or for example '500ms', '10s', '2m'", "Input should be 'none'"}),
-        ("limit", 0, {"Input should be greater than 0", "Input should be 'none'"}),
-        ("names", "echo", {"write a list, in [brackets]"}),
+        ("limit", "1x", "write a number, or for example '500ms', '10s', '2m'; or: Input should be 'none'"),
+        ("limit", 0, "Input should be greater than 0; or: Input should be 'none'"),
+        ("names", "echo", "write a list, in [brackets]"),
     ],
 )
-def test_a_fault_stands_at_its_key_and_says_what_to_write(key: str, value: Any, faults: set[str]) -> None:
+def test_a_fault_stands_at_its_key_and_says_what_to_write(key: str, value: Any, fault: str) -> None:
     """Also where a field takes one of several types, whose validators nobody needs to know."""
 
     class Mine(MCPPlugin[Choosing]):
@@ -291,7 +291,7 @@ def test_a_fault_stands_at_its_key_and_says_what_to_write(key: str, value: Any, 
 
     with pytest.raises(ConfigError) as caught:
         parse_plugin_config(Mine, PluginTable.model_validate({key: value}), "mine")
-    assert {str(fault) for fault in caught.value.faults} == {f"plugins.mine.{key}: {fault}" for fault in faults}
+    assert [str(fault) for fault in caught.value.faults] == [f"plugins.mine.{key}: {fault}"]
 
 
 def test_faults_of_plugin_keys() -> None:

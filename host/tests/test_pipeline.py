@@ -178,6 +178,39 @@ def test_what_a_hook_returns_must_be_middleware() -> None:
         layers_of(MCPPlugin[Any](name="p"), "p", None, ["greet"], lambda _: None)  # type: ignore[list-item]
 
 
+def plainly(call: Call, call_next: CallNext) -> Any:
+    return call_next(call)
+
+
+async def alone(call: Call) -> Any:
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        (plainly, r"^the handler plainly is a plain def, and is awaited; write async def$"),
+        (alone, r"^the handler alone\(call: 'Call'\) -> 'Any' does not take \(call, call_next\)$"),
+    ],
+)
+def test_a_handler_is_async_and_takes_two(handler: Any, message: str) -> None:
+    """A handler that could not be called says so when the middleware is made, not in the first call."""
+    with pytest.raises(TypeError, match=message):
+        Middleware(handler, Phase.GUARD)
+
+
+class Settings:
+    """What somebody took for a config."""
+
+
+def test_a_config_is_a_plugin_config() -> None:
+    """A config of another base would be ignored in silence, with all its keys."""
+    with pytest.raises(TypeError, match="Settings is the config of Mine; derive it from PluginConfig"):
+
+        class Mine(MCPPlugin[Settings]):  # type: ignore[type-var]  # which is what mypy says, too
+            pass
+
+
 def test_no_methods_means_all_requests_and_no_notification() -> None:
     found = layer("x", Phase.OBSERVE)
     assert found.takes("tools/call")
@@ -341,6 +374,35 @@ async def test_a_guard_may_fail_open(caplog: pytest.LogCaptureFixture) -> None:
     assert response["result"]["content"] == text("p:t")["content"]
     assert EventType.FAIL_OPEN in told([guard])
     assert "passes, since fail_mode is open" in caplog.text
+
+
+async def test_a_guard_that_keeps_failing_open_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G1: each call that passes is an event; the log has one traceback, then a number now and then, then the end."""
+    minute = 0.0
+    monkeypatch.setattr("plughost._pipeline.anyio.current_time", lambda: minute)
+    broken = True
+
+    async def decide(call: Call, call_next: CallNext) -> Result:
+        if broken:
+            raise KeyError("backend lost")
+        return await call_next(call)
+
+    guard = Around("guard", handler=decide, config=Guards(fail_mode="open"))
+    async with hosting(guard) as host:
+        for minute in (0, 1, 59, 61, 62, 63):
+            broken = minute < 63
+            await call_tool(host.app, "t")
+        minute = 130
+        await call_tool(host.app, "t")
+    assert told([guard]).count(EventType.FAIL_OPEN) == 5
+    lines = [(line.getMessage(), line.exc_info is not None) for line in caplog.records if "guard" in line.getMessage()]
+    assert lines == [
+        ("guard failed; <Call tools/call t -> p/t> passes, since fail_mode is open", True),
+        ("guard still fails (KeyError: 'backend lost'); 4 calls have passed, since fail_mode is open", False),
+        ("guard works again; 5 calls had passed", False),
+    ]
 
 
 async def test_a_refusal_is_no_failure() -> None:

@@ -155,7 +155,7 @@ class Change:
             try:
                 taken = await item.plugin.reconfigure(settings)
             except Exception as error:
-                raise item.error(f"reconfigure() raised {type(error).__name__}: {error}") from error
+                raise item.failure("reconfigure()", error) from error
             if taken:
                 item.table, item.plugin.config = table, settings
             else:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -19,6 +20,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -142,6 +144,14 @@ class ProviderTable(Documented):
     prefix: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]{0,32}$")
     """Goes in front of the provider's tool and prompt names."""
 
+    @field_validator("url")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "http://absent")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("is not an HTTP URL; write for example 'https://example.com/mcp'")
+        return url
+
     @model_validator(mode="after")
     def _one_source(self) -> ProviderTable:
         given = [key for key in ("python", "command", "url") if getattr(self, key) is not None]
@@ -252,24 +262,26 @@ def parse_plugin_config(plugin_class: type[MCPPlugin[Any]], table: PluginTable, 
         raise ConfigError(explain(error, model, f"plugins.{name}", PluginTable.model_fields)) from None
 
 
-def explain(
-    error: ValidationError, model: type[BaseModel], where: str = "", common: Iterable[str] = ()
-) -> Iterable[Fault]:
-    """One fault per validation error, with a suggestion for a key that nobody knows. Holds no input values (G6).
+def explain(error: ValidationError, model: type[BaseModel], where: str = "", common: Iterable[str] = ()) -> list[Fault]:
+    """One fault per place, with a suggestion for a key that nobody knows. Holds no input values (G6).
 
-    `common` are keys of the same table that another model defines.
+    A place that takes one of several types has one problem for each. `common` are keys of the same table that another
+    model defines.
     """
+    problems: dict[str, list[str]] = {}
     for item in error.errors(include_input=False, include_url=False):
         loc = [str(part) for part in item["loc"] if not _BRANCH.match(str(part))]
         place = ".".join(filter(None, [where, *loc]))
         if item["type"] == "extra_forbidden":
             known = [*_fields_at(model, loc[:-1]), *(common if len(loc) == 1 else ())]
             hint = did_you_mean(loc[-1], known) or (f"; known keys: {', '.join(sorted(known))}" if known else "")
-            yield Fault(place, f"unknown key{hint}")
+            problem = f"unknown key{hint}"
         elif item["type"] in _LISTS:
-            yield Fault(place, "write a list, in [brackets]")
+            problem = "write a list, in [brackets]"
         else:
-            yield Fault(place, item["msg"].removeprefix("Value error, "))
+            problem = item["msg"].removeprefix("Value error, ")
+        problems.setdefault(place, []).append(problem)
+    return [Fault(place, "; or: ".join(dict.fromkeys(found))) for place, found in problems.items()]
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

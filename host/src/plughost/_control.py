@@ -98,7 +98,8 @@ def request(config: Path, command: str, *, wait: float | None = 10, **arguments:
         raise NoHostError(f"no running host serves {config}; start one with: plughost serve --config {config}")
     failed = {pid: reply["error"] for pid, reply in replies.items() if "error" in reply}
     if failed:
-        raise ControlError("\n".join(f"worker {pid}: {error}" for pid, error in failed.items()))
+        who = len(replies) > 1
+        raise ControlError("\n".join(f"worker {pid}: " * who + error for pid, error in failed.items()))
     return {pid: reply["result"] for pid, reply in replies.items()}
 
 

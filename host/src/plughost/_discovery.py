@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from hashlib import sha256
@@ -15,11 +15,11 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import importlib_metadata
 
-from plughost._errors import PluginError, did_you_mean
+from plughost._errors import PluginError, did_you_mean, located
 
 if TYPE_CHECKING:
     from plughost._config import PluginTable
@@ -32,6 +32,9 @@ _WELL_KNOWN = re.compile(
     "rate-limit|rbac|retry|shutdown|snapshots|tenancy|timeout|tracing|upstream|validation"
 )
 """Plugins of this project: an unknown one of these names is a distribution that is not installed."""
+
+_FILE = "plughost_file_"
+"""How the names of the modules of plugins that are one file begin."""
 
 _REQUIREMENT = re.compile(r"plughost\s*(?:\[[^]]*\])?\s*\(?((?:[~=!<>][^;)]*)?)\)?\s*(;.*)?\Z", re.IGNORECASE)
 _CLAUSE = re.compile(r"(~=|={2,3}|!=|<=|>=|<|>)\s*v?([\d.]+\d|\d)(\.\*)?")
@@ -158,8 +161,10 @@ def find_source(wanted: str, sources: Mapping[str, PluginSource], folder: Path, 
     Raises:
         PluginError: Nothing of that name is installed.
     """
-    path, colon, attribute = wanted.rpartition(":")
-    if colon and path.endswith(".py"):
+    path, _, attribute = wanted.rpartition(":")
+    if wanted.endswith(".py"):
+        raise PluginError(instance or wanted, f"{wanted!r} names no class", remedy=f"Write '{wanted}:CLASS'")
+    if path.endswith(".py"):
         file = (folder / path).absolute()
         return PluginSource(wanted, f"{file}:{attribute}", location=str(file), summary=f"One file: {path}")
     if wanted in sources:
@@ -183,7 +188,8 @@ def load_class(source: PluginSource, *, instance: str = "") -> type[MCPPlugin[An
     if not source.distribution:
         return load_file(source.value, Path(), instance=name)
     module, _, attribute = source.value.partition(":")
-    return _class_in(lambda: import_module(module.strip()), attribute.partition("[")[0].strip(), name, source.origin)
+    attribute = attribute.partition("[")[0].strip()
+    return _class_in(lambda: import_module(module.strip()), module.strip(), attribute, name, source.origin)
 
 
 def load_file(reference: str, folder: Path, *, instance: str = "") -> type[MCPPlugin[Any]]:
@@ -193,13 +199,17 @@ def load_file(reference: str, folder: Path, *, instance: str = "") -> type[MCPPl
         PluginError: The file cannot be read or imported, or has no such `MCPPlugin`.
     """
     path, _, attribute = reference.rpartition(":")
-    return _class_in(lambda: _import_file((folder / path).absolute()), attribute, instance or reference, reference)
+    file, name = (folder / path).absolute(), instance or reference
+    if not file.is_file():
+        remedy = "Correct its path; it starts at the config file's folder"
+        raise PluginError(name, f"there is no file {file}", origin=reference, remedy=remedy)
+    return _class_in(lambda: _import_file(file), _FILE, attribute, name, reference)
 
 
 def _import_file(path: Path) -> ModuleType:
     """A module whose name holds a digest of its text: neither stale bytecode nor another file's module is met."""
     code = path.read_bytes()
-    name = f"plughost_file_{sha256(bytes(path) + code).hexdigest()[:16]}"
+    name = f"{_FILE}{sha256(bytes(path) + code).hexdigest()[:16]}"
     if name not in sys.modules:
         module = ModuleType(name)
         module.__file__ = str(path)
@@ -212,14 +222,22 @@ def _import_file(path: Path) -> ModuleType:
     return sys.modules[name]
 
 
-def _class_in(load: Any, attribute: str, name: str, origin: str) -> type[MCPPlugin[Any]]:
+def _class_in(
+    load: Callable[[], ModuleType], home: str, attribute: str, name: str, origin: str
+) -> type[MCPPlugin[Any]]:
     from plughost._plugin import MCPPlugin  # noqa: PLC0415 - brings pydantic, which listings do without
 
     try:
-        found = reduce(getattr, attribute.split("."), load())
+        module = load()
     except (Exception, SystemExit) as error:
-        problem = f"cannot be imported: {type(error).__name__}: {error}"
+        problem = f"cannot be imported: {located(error, home)}"
         raise PluginError(name, problem, origin=origin, remedy="Mend or reinstall it, or disable it") from error
+    try:
+        found: object = reduce(getattr, attribute.split("."), cast("Any", module))
+    except AttributeError as error:
+        absent = f"its module has no {attribute!r}{did_you_mean(attribute, vars(module))}"
+        problem = absent if attribute else "it names a module and no class"
+        raise PluginError(name, problem, origin=origin, remedy="Name the plugin's class behind a colon") from error
     if not (isinstance(found, type) and issubclass(found, MCPPlugin)):
         problem = f"{attribute} is not a subclass of plughost.MCPPlugin"
         raise PluginError(name, problem, origin=origin, remedy="Derive it from MCPPlugin, or name the class that is")

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
+from traceback import walk_tb
 
 
 class ErrorCode(IntEnum):
@@ -110,6 +111,17 @@ class SealError(PlughostError):
 
 class KeyGoneError(SealError):
     """Raised when something was sealed with a key that is gone: dropped on purpose, or out of the ring too early."""
+
+
+def located(error: BaseException, module: str) -> str:
+    """An exception, and the line of the package of `module` that it came through last: `KeyError: 'x' (trim.py:12)`."""
+    package = module.partition(".")[0]
+    lines = [
+        f" ({frame.f_code.co_filename}:{line})"
+        for frame, line in walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).startswith(package)
+    ]
+    return f"{type(error).__name__}: {error}{lines[-1] if lines else ''}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -366,8 +366,9 @@ class Host:
             await lifecycle.enter(self._tasks)
         except Exception as error:
             remedy = "Mend it, or set enabled = false; required = false starts without it"
-            problem = f"register() raised {type(error).__name__}: {error}"
-            raise (error if isinstance(error, PluginError) else item.error(problem, remedy=remedy)) from error
+            if isinstance(error, PluginError):
+                raise
+            raise item.failure("register()", error, remedy=remedy) from error
         finally:
             self._registering, self._pending = None, {}
         item.lifecycle = lifecycle

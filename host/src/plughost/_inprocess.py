@@ -21,7 +21,7 @@ from mcp_types import INVALID_PARAMS
 from pydantic import ValidationError
 
 from plughost._call import Call
-from plughost._errors import ProviderError
+from plughost._errors import ProviderError, located
 from plughost._provider import Kind, ListChanged, Listing, ProviderListener, ResourceChanged
 from plughost._sdk import HostDispatch, ServerView, host_call, lowlevel_server, run_request
 
@@ -44,6 +44,8 @@ def load_server(name: str, reference: str, folder: Path) -> object:
         ProviderError: Names what could not be imported or found.
     """
     module, _, attribute = reference.partition(":")
+    if not attribute:
+        raise ProviderError(name, f"python = {reference!r} names no object", remedy=f"Write '{module}:OBJECT'")
     if not logging.getLogger().handlers:
         logging.basicConfig(stream=sys.stderr)
     if str(folder) not in sys.path:
@@ -52,7 +54,8 @@ def load_server(name: str, reference: str, folder: Path) -> object:
         return reduce(getattr, attribute.split("."), import_module(module))
     except (Exception, SystemExit) as error:
         remedy = f"python names 'module:object', found from {folder}"
-        raise ProviderError(name, f"{reference!r} failed: {type(error).__name__}: {error}", remedy=remedy) from error
+        problem = f"{reference!r} failed: {located(error, module)}"
+        raise ProviderError(name, problem, remedy=remedy) from error
 
 
 class InProcessProvider:

@@ -6,19 +6,19 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pluggy
 from anyio.abc import TaskGroup, TaskStatus
 
-from plughost._errors import PluginError
+from plughost._conformance import faults_of_class
+from plughost._errors import ConfigError, PluginError, located
 from plughost._events import HostEvent
 from plughost._pipeline import Layer, Publish, layers_of
 from plughost._plugin import MCPPlugin
 from plughost._shared import Clock
-from plughost.hookspecs import hook_names, new_plugin_manager
+from plughost.hookspecs import new_plugin_manager
 
 if TYPE_CHECKING:
     from plughost._config import PluginTable
@@ -94,32 +94,32 @@ class Instance:
         """Validate every hook implementation.
 
         Raises:
-            PluginError: Names the hook and the argument.
+            PluginError: Names what is wrong with which.
         """
+        for fault in faults_of_class(type(self.plugin)):
+            raise self.error(fault)
         try:
             self.manager.register(self.plugin, self.name)
-            self.manager.check_pending()
         except pluggy.PluginValidationError as error:
-            raise self.error(str(error).replace("\n", " "), remedy="Compare it with plughost.hookspecs") from error
-        known = hook_names()
-        for name in (name for name in dir(type(self.plugin)) if name.startswith("plughost_")):
-            if name not in known:
-                raise self.error(f"has no such hook as {name!r}", remedy=f"Hooks are: {', '.join(known)}")
-            if not hasattr(getattr(self.plugin, name), "plughost_impl"):
-                raise self.error(f"{name} is not marked as a hook", remedy="Put @hookimpl above it")
-            if iscoroutinefunction(getattr(self.plugin, name)):
-                raise self.error(f"{name} is async, and hooks are not", remedy="Write def; its middleware may be async")
+            raise self.error(" ".join(str(error).split()), remedy="Compare it with plughost.hookspecs") from error
 
     def contributed(self, hook: str, **arguments: Any) -> list[Any]:
         """What one of its hooks returns.
 
         Raises:
-            PluginError: The hook raised, or did not return something to iterate.
+            ConfigError: The hook found something wrong with the configuration.
+            PluginError: The hook raised, or did not return a list.
         """
         try:
-            return [item for items in getattr(self.manager.hook, hook)(**arguments) for item in items or ()]
+            found = getattr(self.manager.hook, hook)(**arguments)
+            for items in found:
+                if not isinstance(items, Iterable):
+                    raise self.error(f"{hook} returned {items!r}, which is not a list", remedy="Put it into one")
+            return [item for items in found for item in items]
+        except (ConfigError, PluginError):
+            raise
         except Exception as error:
-            raise self.error(f"{hook} raised {type(error).__name__}: {error}", remedy="See the log") from error
+            raise self.failure(hook, error) from error
 
     def layers(self, publish: Publish) -> list[Layer]:
         return layers_of(self.plugin, self.kind, self.table.match, self.contributed("plughost_middleware"), publish)
@@ -136,7 +136,7 @@ class Instance:
         try:
             found = hook(instance=layer.instance, phase=layer.phase, handler=layer.handler)
         except Exception as error:
-            raise self.error(f"plughost_layer raised {type(error).__name__}: {error}", remedy="See the log") from error
+            raise self.failure("plughost_layer", error) from error
         return replace(layer, handler=found[0]) if found else layer
 
     def tell(self, event: HostEvent) -> None:
@@ -148,6 +148,10 @@ class Instance:
 
     def error(self, problem: str, *, remedy: str = "") -> PluginError:
         return PluginError(self.name, problem, origin=self.origin, remedy=remedy)
+
+    def failure(self, what: str, error: Exception, *, remedy: str = "") -> PluginError:
+        """The error that says of something of the plugin that it raised, and where."""
+        return self.error(f"{what} raised {located(error, type(self.plugin).__module__)}", remedy=remedy)
 
 
 def providers_of(instances: Iterable[Instance]) -> dict[type, Instance]:

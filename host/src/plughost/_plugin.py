@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from enum import IntEnum
+from inspect import iscoroutinefunction, isroutine, signature
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, get_args, get_origin
 
 import pluggy
@@ -98,7 +99,8 @@ class Middleware:
     only. `before` and `after` name plugins (all their instances); absent ones are ignored.
 
     Raises:
-        TypeError: `methods`, `before` or `after` is one string, whose letters would be taken for names.
+        TypeError: The handler is not async or takes something else; or `methods`, `before` or `after` is one string,
+            whose letters would be taken for names.
         ValueError: There is no such phase, or a method is neither in the specification nor named like an extension's.
     """
 
@@ -110,6 +112,7 @@ class Middleware:
     after: Iterable[str] = ()
 
     def __post_init__(self) -> None:
+        _check_handler(self.handler)
         object.__setattr__(self, "phase", Phase(self.phase))
         for field in ("methods", "before", "after"):
             names = getattr(self, field)
@@ -121,6 +124,16 @@ class Middleware:
                 raise ValueError(
                     f"methods has {method!r}, which no protocol revision knows; write for example 'tools/call'"
                 )
+
+
+def _check_handler(handler: Handler) -> None:
+    name = getattr(handler, "__qualname__", repr(handler))
+    if isroutine(handler) and not iscoroutinefunction(handler):
+        raise TypeError(f"the handler {name} is a plain def, and is awaited; write async def")
+    try:
+        signature(handler).bind(None, None)
+    except TypeError:
+        raise TypeError(f"the handler {name}{signature(handler)} does not take (call, call_next)") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +193,9 @@ class MCPPlugin(Generic[ConfigT]):
         super().__init_subclass__(**kwargs)
         for base in getattr(cls, "__orig_bases__", ()):
             args = get_args(base)
-            if get_origin(base) and args and isinstance(args[0], type) and issubclass(args[0], PluginConfig):
+            if get_origin(base) and args and isinstance(args[0], type):
+                if not issubclass(args[0], PluginConfig):
+                    raise TypeError(f"{args[0].__name__} is the config of {cls.__name__}; derive it from PluginConfig")
                 cls.config_type = args[0]
 
     async def register(self, host: Host) -> None:

@@ -24,10 +24,11 @@ class PluginTemplate(MCPPlugin[PluginTemplateConfig]):
     """Greets whoever asks, and signs what the tools of all servers answer."""
 
     async def register(self, host: Host) -> None:
-        """Acquire what the plugin needs. If this raises, the host stays as it was."""
-        del (
-            host
-        )  # of use for what is shared: host.clock, host.get(Type), host.provide(Type, value), host.publish(event)
+        """Acquire what the plugin needs. If this raises, the host stays as it was.
+
+        `host` has what is shared: `host.clock`, `host.get(Type)`, `host.provide(Type, value)`, `host.publish(event)`.
+        """
+        del host  # greeting takes none of it
         server = MCPServer("plugin-template")
         server.tool()(self.greet)
         self._provider = InProcessProvider(self.name, server)

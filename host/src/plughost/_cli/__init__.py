@@ -65,7 +65,7 @@ class CommandLine(click.Group):
             raise kind(str(error)) from error
 
 
-@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="plughost")
 def cli() -> None:
     """A thin host for MCP servers with pip-installable, hot-swappable plugins."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import tomlkit
 
-from plughost._cli.options import config_option, json_option, need_config, print_json
+from plughost._cli.options import config_option, counted, json_option, need_config, print_json
 from plughost._document import read_document
 from plughost._errors import ConfigError
 
@@ -37,7 +37,10 @@ def _load(given: str | None) -> tuple[HostConfig, dict[str, Loaded]]:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, given: str | None, *, as_json: bool) -> None:
-    """Validate everything, the plugins' own keys too; exit code 2 on faults."""
+    """Validate everything, the plugins' own keys too.
+
+    Imports the plugins that the file enables, and starts nothing. Exit code 2 on faults.
+    """
     try:
         loaded, instances = _load(given)
     except ConfigError as error:
@@ -50,14 +53,18 @@ def check(ctx: click.Context, given: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({"ok": True, "faults": []})
     else:
-        click.echo(f"{loaded.source}: ok ({len(loaded.providers)} providers, {len(instances)} plugins enabled)")
+        providers, plugins = counted(loaded.providers, "provider"), counted(instances, "plugin")
+        click.echo(f"{loaded.source}: ok ({providers}, {plugins} enabled)")
 
 
 @config.command()
 @config_option
 @json_option
 def show(given: str | None, *, as_json: bool) -> None:
-    """Show the configuration in force, defaults included, secrets redacted (G6)."""
+    """Show the configuration in force.
+
+    Defaults are included, secrets are redacted (G6), and references are shown as the file has them.
+    """
     loaded, instances = _load(given)
     assert loaded.source is not None
     values = loaded.model_dump(mode="json", exclude_none=True)

@@ -20,9 +20,10 @@ from plughost._errors import PluginError, did_you_mean
 @click.argument("operation", required=False)
 @click.argument("parameters", metavar="[KEY=VALUE]…", nargs=-1)
 def ctl(given: str | None, instance: str, operation: str | None, parameters: tuple[str, ...], *, as_json: bool) -> None:
-    """Run an operation of a plugin instance on the running host; without OPERATION, list them.
+    """Run an operation of a plugin on the running host.
 
-    A value is JSON where it can be, and else text. JSON output has one entry per worker process.
+    Without OPERATION, list those of the instance. A value is JSON where it can be, and else text. JSON output has one
+    entry per worker process.
     """
     path = need_config(given)
     known: dict[str, list[dict[str, Any]]] = next(iter(request(path, "operations").values()))

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from plughost._config import UPSTREAM, HostConfig, PluginTable, ProviderTable, explain, parse_plugin_config
+from plughost._conformance import faults_of_class
 from plughost._discovery import PluginSource, discover, load_class, resolve
 from plughost._errors import ConfigError, Fault, PluginError
 from plughost._plugin import MCPPlugin, PluginConfig
@@ -39,6 +40,7 @@ def load_instances(config: HostConfig) -> dict[str, Loaded]:
             try:
                 source = resolve(name, table, sources, config.folder)
                 kind = load_class(source, instance=name)
+                faults += [Fault(f"plugins.{name}", fault) for fault in faults_of_class(kind)]
                 found[name] = Loaded(name, table, source, kind, parse_plugin_config(kind, table, name))
             except ConfigError as error:
                 faults += error.faults

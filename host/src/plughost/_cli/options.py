@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,18 @@ def need_config(given: str | None) -> Path:
     return path
 
 
+def counted(things: Sized, name: str) -> str:
+    """`1 plugin`, `2 plugins`."""
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
+
+
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell; the last one as long as it likes."""
-    lines = [header, *rows]
+    """Columns as wide as their widest cell; the last one as long as it likes. A row is one line."""
+    lines = [header, *([" ".join(cell.split()) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]

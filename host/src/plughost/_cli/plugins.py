@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from plughost import _control as control
-from plughost._cli.options import config_option, json_option, need_config, print_json, print_table
+from plughost._cli.options import config_option, counted, json_option, need_config, print_json, print_table
 from plughost._discovery import PluginSource, discover, find_source, load_class
 from plughost._document import find_config, parse_document, plugin_tables, read_document
 from plughost._errors import ControlError, PluginError
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 Row = dict[str, Any]
 
@@ -123,12 +127,23 @@ def show(given: str | None, name: str, *, as_json: bool) -> None:
         print_json({**row, "config_schema": kind.config_type.model_json_schema()})
         return
     for key, value in row.items():
-        click.echo(f"{key:13} {', '.join(value) if isinstance(value, list) else value}".rstrip())
+        if value:
+            click.echo(f"{key:13} {', '.join(value) if isinstance(value, list) else value}")
     docs = field_docs(kind.config_type)
-    fields = kind.config_type.model_fields.items()
-    rows = [(key, "" if field.is_required() else repr(field.default), docs.get(key, "")) for key, field in fields]
-    click.echo()
-    print_table(("CONFIG KEY", "DEFAULT", "DESCRIPTION"), rows)
+    rows = [(key, _default(field), docs.get(key, "")) for key, field in kind.config_type.model_fields.items()]
+    if rows:
+        click.echo()
+        print_table(("CONFIG KEY", "DEFAULT", "DESCRIPTION"), rows)
+
+
+def _default(field: FieldInfo) -> str:
+    """As JSON, which for all but tables is TOML too."""
+    value = None if field.is_required() else field.get_default(call_default_factory=True)
+    return "" if value is None else json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, frozenset | set) else str(value)
 
 
 @plugins.command()
@@ -137,7 +152,10 @@ def show(given: str | None, name: str, *, as_json: bool) -> None:
 @click.argument("name", required=False)
 @click.pass_context
 def check(ctx: click.Context, given: str | None, name: str | None, *, as_json: bool) -> None:
-    """Check all installed plugins, or one: import, hooks, config model, name, host version. Exit code 1 on faults."""
+    """Check all installed plugins, or one.
+
+    Import, hooks, config model, name and the host versions that they accept. Exit code 1 on faults.
+    """
     sources = {name: _source(find_config(given), name)} if name is not None else discover()
     from plughost._cli.checks import faults_of  # noqa: PLC0415 - imports plugins
 
@@ -155,7 +173,10 @@ def check(ctx: click.Context, given: str | None, name: str | None, *, as_json: b
 @click.option("--check", "checking", is_flag=True, help="Write nothing; exit code 1 if the file is not up to date.")
 @click.pass_context
 def lock(ctx: click.Context, given: str | None, *, checking: bool) -> None:
-    """Write plughost.lock: distribution, version and hash of each enabled plugin, for [host] locked = true."""
+    """Write plughost.lock, for [host] locked = true.
+
+    It has distribution, version and hash of each enabled plugin.
+    """
     from plughost import _edit, _lock  # noqa: PLC0415 - the first imports tomlkit
 
     config = need_config(given)
@@ -178,7 +199,7 @@ def lock(ctx: click.Context, given: str | None, *, checking: bool) -> None:
     if not checking:
         path.touch()
         _edit.replace_file(path, str(wanted).encode())
-        click.echo(f"wrote {path}: {len(wanted.pins)} plugins, {len(changed)} changed")
+        click.echo(f"wrote {path}: {counted(wanted.pins, 'plugin')}, {len(changed)} changed")
     ctx.exit(1 if checking and changed else 0)
 
 

@@ -17,7 +17,11 @@ from plughost._cli.options import config_option, need_config
 def serve(
     ctx: click.Context, given: str | None, *, stdio: bool, watch: bool, workers: int, trace_plugins: bool
 ) -> None:
-    """Serve the providers of the config file, with its plugins around them."""
+    """Serve the providers of the config file.
+
+    Its plugins stand around them. SIGHUP reloads the file; Ctrl-C and SIGTERM let calls in flight finish, and a second
+    one ends the host at once.
+    """
     if stdio and workers > 1:
         raise click.UsageError("--stdio serves one client; it cannot be combined with --workers")
     path = need_config(given)
