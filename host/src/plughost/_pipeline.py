@@ -27,6 +27,9 @@ trace_logger = logging.getLogger("plughost.trace")
 
 Publish = Callable[[HostEvent], None]
 
+TELL_EVERY = 60.0
+"""Seconds between two lines in the log about a plugin that fails with every call."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -240,7 +243,7 @@ def _guarded(plugin: MCPPlugin[Any], item: Middleware, publish: Publish) -> Hand
     if item.phase < Phase.ADMIT or not (fail_open or observing):
         return item.handler
     handler = item.handler
-    why = "fail_mode is open" if fail_open else "mode is observe"
+    failing = _Failing(plugin.name, "fail_mode is open" if fail_open else "mode is observe")
 
     async def guard(call: Call, call_next: CallNext) -> Result:
         inner: list[tuple[Result | None, BaseException | None]] = []
@@ -255,7 +258,7 @@ def _guarded(plugin: MCPPlugin[Any], item: Middleware, publish: Publish) -> Hand
             return result
 
         try:
-            return await handler(call, onward)
+            result = await handler(call, onward)
         except Exception as error:
             if any(failure is error for _, failure in inner):
                 raise  # the call's own failure on its way out
@@ -269,16 +272,53 @@ def _guarded(plugin: MCPPlugin[Any], item: Middleware, publish: Publish) -> Hand
             if refusal is not None:
                 logger.warning("%s would refuse %r: %s", plugin.name, call, refusal.message)
             else:
-                logger.exception("%s failed; %r passes, since %s", plugin.name, call, why)
+                failing.again(call, error)
+        else:
+            if failing.count:
+                failing.no_more()
+            return result
         if not inner:
             return await call_next(call)
-        result, failure = max(filter(_is_outcome, reversed(inner)), key=lambda outcome: outcome[1] is None)
+        answer, failure = max(filter(_is_outcome, reversed(inner)), key=lambda outcome: outcome[1] is None)
         if failure is not None:
             raise failure
-        assert result is not None
-        return result
+        assert answer is not None
+        return answer
 
     return guard
+
+
+class _Failing:
+    """Tells the log that calls pass a plugin that fails: of the first with the traceback, then how many, once a minute.
+
+    A backend that is away fails with every call, and so many tracebacks would bury all else. The events tell of each.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        self._name = name
+        self._why = why
+        self._quiet_until = 0.0
+        self.count = 0
+        """Calls that passed since it began to fail."""
+
+    def again(self, call: Call, error: Exception) -> None:
+        """A call passes."""
+        self.count += 1
+        now = anyio.current_time()
+        if self.count == 1:
+            logger.error("%s failed; %r passes, since %s", self._name, call, self._why, exc_info=error)
+        elif now >= self._quiet_until:
+            found = (self._name, type(error).__name__, error, self.count, self._why)
+            logger.error("%s still fails (%s: %s); %d calls have passed, since %s", *found)
+        else:
+            return
+        self._quiet_until = now + TELL_EVERY
+
+    def no_more(self) -> None:
+        """A call was decided; what fails only now and then is told of once in a while, too."""
+        if anyio.current_time() >= self._quiet_until:
+            logger.warning("%s works again; %d calls had passed", self._name, self.count)
+            self.count = 0
 
 
 def _is_outcome(attempt: tuple[Result | None, BaseException | None]) -> bool:
