@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import anyio
 import pytest
 from asgi_wire import LegacySession, Reply, exchange, fetch, headers_for, post, request
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -494,3 +495,19 @@ async def test_revoked_key(guarded: Guarded) -> None:
     assert await plugin.reconfigure(AuthConfig.model_validate({**CONFIG, "keys": {}}))
     assert (await post(host.app, ADD, bearer("key-of-a-writer"))).status == 401
     assert plugin.authenticator is before
+
+
+async def test_streams_of_a_revoked_key_end(guarded: Guarded) -> None:
+    """What a key opened does not outlive it in the config, nor `flush`: clients come again, and prove who they are."""
+    host = await guarded()
+    message = request("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    headers = {**headers_for(message), **bearer("key-of-a-writer")}
+    plugin = host.instances["auth"].plugin
+    assert isinstance(plugin, AuthPlugin)
+    for end in (plugin.flush, lambda: plugin.reconfigure(AuthConfig.model_validate({**CONFIG, "keys": {}}))):
+        async with exchange(host.app, json.dumps(message).encode(), headers) as stream:
+            await stream.begun.wait()
+            await end()
+            with anyio.fail_after(10):
+                await stream.done.wait()
+    assert (await post(host.app, message, bearer("key-of-a-writer"))).status == 401

@@ -76,6 +76,13 @@ async def test_static_tokens_are_for_loopback(host: HostFactory) -> None:
     await host(plugin(tokens=token))
 
 
+async def test_two_instances(host: HostFactory) -> None:
+    """The second would find no token, and refuse everybody: a host does not start with both (G2)."""
+    second = AuthPlugin(AuthConfig(), name="auth-2")
+    with pytest.raises(PluginError, match="Disable 'auth' or 'auth-2'"):
+        await host(plugin(), second)
+
+
 def test_placeholder_secrets() -> None:
     """A placeholder is no secret, however deep it stands in the config (G3)."""
     asking = {"client_id": "host", "client_secret": "changeme"}

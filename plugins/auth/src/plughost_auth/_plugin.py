@@ -51,6 +51,8 @@ _IN_PLACE = frozenset({"keys", "tokens", "local", "required_scopes", "scopes", "
 class AuthPlugin(MCPPlugin[AuthConfig]):
     """Lets nobody in who does not prove who he is, and tells the rest of the pipeline who that is."""
 
+    provides = (Authenticator,)  # which makes a second instance a fault: it would find no token
+
     def __init__(self, config: AuthConfig | None = None, *, name: str = "", version: str = "") -> None:
         super().__init__(config, name=name, version=version)
         meter = metrics.get_meter("plughost.auth")
@@ -72,6 +74,7 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
 
     async def register(self, host: Host) -> None:
         config = self.config
+        self._host = host
         self._publish = host.publish
         self._settings = host.settings
         address, port = host.settings.address
@@ -92,6 +95,7 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
         self._fetcher = Fetcher(timeout=config.timeout)
         issuers = [self._issuer(name, issuer, host) for name, issuer in config.issuers.items()]
         self.authenticator = Authenticator(config, issuers, host.clock.time, self._count_verified)
+        host.provide(Authenticator, self.authenticator)
         self._tasks = [
             asyncio.get_running_loop().create_task(self._keep_fresh(issuer, host), context=Context())
             for issuer in issuers
@@ -112,7 +116,13 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
         self.config = config
         self._bind(config)
         self.authenticator.bind(config)
+        self._end_streams()
         return True
+
+    def _end_streams(self) -> None:
+        """End the streams that somebody opened who may not any more; clients ask again, and prove who they are."""
+        if self._host.running:
+            self._host.end_streams()
 
     def _bind(self, config: AuthConfig) -> None:
         """Keep what each call needs where it is cheap to get at."""
@@ -182,7 +192,12 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
         return [
             Operation("show", self.show, summary="Issuers and their keys, API keys, how many tokens are known"),
             Operation("refresh-keys", self.refresh_keys, changes=True, summary="Fetch the keys of all issuers now"),
-            Operation("flush", self.flush, changes=True, summary="Forget all verified tokens; each is verified again"),
+            Operation(
+                "flush",
+                self.flush,
+                changes=True,
+                summary="Forget all verified tokens, and end streams",
+            ),
         ]
 
     # -- calls --------------------------------------------------------------------------------------------------------
@@ -274,6 +289,7 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
     async def flush(self, parameters: BaseModel | None = None) -> Mapping[str, Any]:
         """Forget all verified tokens."""
         del parameters
+        self._end_streams()
         return {"forgotten": self.authenticator.cache.clear()}
 
 
