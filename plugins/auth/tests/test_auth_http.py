@@ -154,7 +154,9 @@ async def test_sessions_of_earlier_revisions(guarded: Guarded) -> None:
         assert (await fetch(session.app, b"", session.headers, method=method)).status == 401
 
 
-@pytest.mark.parametrize("query", [b"access_token=key-of-a-writer", b"a=1&ACCESS_TOKEN=", b"access%5Ftoken=x"])
+@pytest.mark.parametrize(
+    "query", [b"access_token=key-of-a-writer", b"a=1&ACCESS_TOKEN=", b"access%5Ftoken=x", b"a;access_token=x"]
+)
 async def test_token_in_the_query(query: bytes, guarded: Guarded) -> None:
     """A token in the query string is refused, whatever else the request has (A5)."""
     app = (await guarded()).app
