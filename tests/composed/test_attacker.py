@@ -307,6 +307,7 @@ def test_another_state_than_ones_own_is_refused(target: Target) -> None:
         "altered": ask("state", state[:-4] + ("AAAA" if state[-4:] != "AAAA" else "BBBB")),
         "for another request": ask("other", state),
         "of another caller": ask("state", state, target.token("bob")),
+        "in another tenant": ask("state", state, target.token(tenant="other")),
     }
     assert [what for what, attempt in attempts.items() if "error" not in attempt] == []
     assert ask("state", state)["result"]["content"][0]["text"] == "state is confirmed"
