@@ -331,12 +331,16 @@ async def test_required_scopes_alone(guarded: Guarded) -> None:
     [
         ("prompts/get", {"name": "notes_ask"}, "mcp notes:write"),
         ("resources/read", {"uri": "note://secret/1"}, "mcp secrets"),
+        ("resources/read", {"uri": "note://%73ecret/1"}, "mcp secrets"),
+        ("resources/read", {"uri": "NOTE:////./Secret//1"}, "mcp secrets"),
+        ("resources/read", {"uri": "note://open/../secret/1"}, "mcp notes:read notes:write secrets"),
+        ("prompts/get", {"name": "NOTES_ask"}, "mcp notes:write"),
         ("completion/complete", {"ref": {"type": "ref/prompt", "name": "notes_ask"}}, "mcp notes:write"),
         ("completion/complete", {"ref": {"type": "ref/resource", "uri": "note://secret/{id}"}}, "mcp secrets"),
     ],
 )
 async def test_scopes_of_other_targets(method: str, params: dict[str, Any], needed: str, guarded: Guarded) -> None:
-    """Prompts, resources and completions of either need the scopes of their names, too."""
+    """Prompts, resources and completions of either need the scopes of their names, however these are written."""
     host = await guarded()
     params = {**params, "argument": {"name": "a", "value": "b"}} if method.startswith("completion") else params
     reply = await post(host.app, request(method, params), bearer("key-of-a-reader"))
@@ -345,6 +349,17 @@ async def test_scopes_of_other_targets(method: str, params: dict[str, Any], need
     await session.open()
     reply = await session.post({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
     assert (reply.status, parsed(reply)["scope"]) == (403, needed)
+
+
+async def test_names_of_any_length(guarded: Guarded) -> None:
+    """Names are the callers' to invent: long ones need the same scopes, and are not kept."""
+    host = await guarded()
+    plugin = host.instances["auth"].plugin
+    assert isinstance(plugin, AuthPlugin)
+    for number in range(10):
+        needed = plugin.rules.needed("tools/call", {"name": f"notes_{number}" + "x" * 300})
+        assert needed == {"mcp", "notes:write"}
+    assert plugin.rules._needed.cache_info().currsize == 0
 
 
 async def test_headers_decide_nothing(guarded: Guarded) -> None:

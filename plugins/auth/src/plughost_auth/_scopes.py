@@ -7,6 +7,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
+from plughost._spelling import plain, usual
+
 TARGET_KEYS: Mapping[str, str] = {
     "tools/call": "name",
     "prompts/get": "name",
@@ -14,6 +16,8 @@ TARGET_KEYS: Mapping[str, str] = {
     "resources/subscribe": "uri",
     "resources/unsubscribe": "uri",
 }
+LONG = 256
+"""Characters of a name beyond which its scopes are not remembered: names are the callers' to invent."""
 METHODS = frozenset({*TARGET_KEYS, "completion/complete"})
 """Methods whose parameters name something that may need scopes."""
 
@@ -46,7 +50,9 @@ class ScopeRules:
     def needed(self, method: object, params: object) -> frozenset[str]:
         """Every scope that this request needs."""
         name = named(method, params) if self.by_target else None
-        return self.required if name is None else self._needed(name)
+        if name is None:
+            return self.required
+        return self._needed(name) if len(name) <= LONG else self._look_up(name)
 
     def needed_by_body(self, message: Any) -> frozenset[str]:
         """Every scope that a JSON-RPC message needs; the endpoint takes no batches."""
@@ -55,4 +61,10 @@ class ScopeRules:
         return self.needed(message.get("method"), message.get("params"))
 
     def _look_up(self, name: str) -> frozenset[str]:
-        return self.required.union(*(scopes for glob, scopes in self.by_target.items() if fnmatchcase(name, glob)))
+        """By name, however it is written: a server that decodes it would find what the scopes are for."""
+        other, hidden = usual(name), not plain(name)
+
+        def may_be_meant(glob: str) -> bool:
+            return hidden or fnmatchcase(name, glob) or fnmatchcase(other, usual(glob))
+
+        return self.required.union(*(scopes for glob, scopes in self.by_target.items() if may_be_meant(glob)))

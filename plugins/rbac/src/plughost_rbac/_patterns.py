@@ -7,37 +7,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
 from typing import Any
-from urllib.parse import unquote
+
+from plughost._spelling import plain, usual
 
 from plughost_rbac._config import Between
 
 WILD = re.compile(r"[*?\[]")
-ROUNDS = 4
-"""How often something may be percent-encoded and still be understood."""
 MISSING = object()
-_SLASHES = re.compile(r"[/\\]+")
-
-
-def plain(text: str) -> bool:
-    """Whether a text says where it leads: no `..` segment in it, however it is encoded.
-
-    `note://public/../secret` fits the glob `note://public/*`, and is not in `public`; nor is, to some servers, what has
-    `..;` in between.
-    """
-    for _ in range(ROUNDS):
-        if ".." in re.split(r"[/\\;?#]", text):
-            return False
-        decoded = unquote(text, errors="replace")
-        if decoded == text:
-            return True
-        text = decoded
-    return False
 
 
 class Glob:
     """Any of some globs. `wild` ones fit nothing that hides where it leads; `*` alone fits everything."""
 
-    __slots__ = ("_exact", "_squeezed", "_wild", "anything", "patterns")
+    __slots__ = ("_exact", "_usual", "_wild", "anything", "patterns")
 
     def __init__(self, patterns: Iterable[str], *, ignore_case: bool = False) -> None:
         self.patterns = tuple(patterns)
@@ -47,7 +29,7 @@ class Glob:
         flags = re.IGNORECASE if ignore_case else 0
         self._exact = re.compile("|".join(re.escape(pattern) for pattern in exact), flags) if exact else None
         self._wild = re.compile("|".join(map(translate, wild)), flags) if wild else None
-        self._squeezed = re.compile("|".join(translate(_squeezed(it)) for it in self.patterns) or "(?!)", flags)
+        self._usual = re.compile("|".join(translate(usual(it)) for it in self.patterns) or "(?!)")
 
     def fits(self, text: str) -> bool:
         """Whether one of them is this text."""
@@ -61,23 +43,12 @@ class Glob:
 
     def possibly(self, text: str) -> bool:
         """Whether one of them may be meant by this text, however it is written: what a refusal needs."""
-        return self.anything or not plain(text) or self._is(text) or self._squeezed.match(_decoded(text)) is not None
+        return self.anything or not plain(text) or self._is(text) or self._usual.match(usual(text)) is not None
 
     def _is(self, text: str) -> bool:
         return (self._exact is not None and self._exact.fullmatch(text) is not None) or (
             self._wild is not None and self._wild.match(text) is not None
         )
-
-
-def _decoded(text: str) -> str:
-    for _ in range(ROUNDS):
-        text = unquote(text, errors="replace")
-    return _squeezed(text)
-
-
-def _squeezed(text: str) -> str:
-    """Without what servers of files pass over: each run of slashes as one, and no `.` segment."""
-    return "/".join(part for part in _SLASHES.split(text) if part != ".")
 
 
 class Condition:

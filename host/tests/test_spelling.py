@@ -1,0 +1,66 @@
+"""What is written otherwise, and means the same or something else."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plughost._spelling import plain, usual
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../b",
+        "a/../b",
+        "a/..",
+        "..",
+        "a\\..\\b",
+        "%2e%2e/b",
+        "a%2f..%2fb",
+        "a/%252e%252e/b",
+        "a/.%2e/b",
+        "a/..;/b",
+        "a/..;x=1/b",
+        "a/..?b",
+    ],
+)
+def test_what_leads_elsewhere_is_not_plain(path: str) -> None:
+    """However a `..` is written."""
+    assert not plain(path)
+
+
+@given(st.text("ab. %/", max_size=10), st.integers(0, 3))
+def test_encoding_hides_nothing(path: str, times: int) -> None:
+    """A text is as plain encoded as it is not."""
+    encoded = path
+    for _ in range(times):
+        encoded = quote(encoded, safe="")
+    if plain(encoded):
+        assert ".." not in path.split("/")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "note://Secret/1",
+        "NOTE://secret/1",
+        "note://%73ecret/1",
+        "note://%2573ecret/1",
+        "note:////./secret\\\\1",
+        "note:/secret/./1",
+    ],
+)
+def test_what_means_the_same_is_written_alike(text: str) -> None:
+    """To servers that decode, pass over empty segments and `.`, or know no case."""
+    assert usual(text) == usual("note://secret/1")
+
+
+@given(st.text("aB.%2fF/\\", max_size=12))
+def test_what_is_written_as_usual_stays(text: str) -> None:
+    """Once more changes nothing, unless it is encoded more often than anybody decodes."""
+    once = usual(text)
+    if plain(text) and "%" not in once:
+        assert usual(once) == once
