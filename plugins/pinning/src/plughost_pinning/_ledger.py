@@ -91,7 +91,7 @@ class Ledger:
         entries: dict[Key, Entry] = {}
         for key, definition in listed:
             known = self.entries.get(key)
-            if known is None or (known.definition is not definition and known.definition != definition):
+            if known is None or not _is_same(known.definition, definition):
                 known = _entry(key, definition)
             entries[key] = known
         beside = shadows({key[1:]: item.definition for key, item in entries.items() if key.kind == "tools"})
@@ -109,7 +109,7 @@ class Ledger:
             return False
 
     def approve(self, wanted: Mapping[Key, str | None], *, prune: bool = False) -> tuple[list[Key], list[Key]]:
-        """Pin entries as they are listed now, each with the digest that its reviewer saw, if known.
+        """Pin entries as they are listed now, each only if it has the digest that its reviewer saw, if that is known.
 
         With `prune` pins of what is listed no more go. Says what was approved, and what went.
 
@@ -118,8 +118,8 @@ class Ledger:
         """
         fresh = {
             key: item.pin
-            for key, begin in wanted.items()
-            if (item := self.entries[key]).pin is not None and item.pin.sha256.startswith(begin or "")
+            for key, seen in wanted.items()
+            if (item := self.entries[key]).pin is not None and seen in (None, item.pin.sha256)
         }
         gone = sorted(self.missing) if prune else []
 
@@ -190,6 +190,11 @@ class Ledger:
             if key[:2] == item.key[:2] and _renamed(item, key, self.pins.pins[key]):
                 return "renamed", f"{key.name!r} has this name now"
         return "new", "nobody approved it yet"
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two definitions are the same JSON; to Python alone `True` is 1."""
+    return one is other or (one == other and repr(one) == repr(other))
 
 
 def _entry(key: Key, definition: Mapping[str, Any]) -> Entry:

@@ -23,7 +23,9 @@ HEADER = """\
 # `plughost pins diff` says what waits for approval, `plughost pins approve` writes it here.
 """
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U0001d159\U000e0100-\U000e01ef]"
+)
 """Characters that Python takes for printable, and nobody sees."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 

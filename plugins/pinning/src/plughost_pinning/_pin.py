@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,8 +15,6 @@ PROPERTIES = 100
 """Properties of a schema that are shown for review."""
 SHORT = 12
 """Digits of the digest of one field: they say where a change is, `sha256` says that there is one."""
-VOLATILE = {"resources": ("size",)}
-"""Fields of an entry that change with its content."""
 FIELDS = frozenset(
     {
         "name",
@@ -35,6 +34,9 @@ FIELDS = frozenset(
     }
 )
 """Fields that the specification names. Others may be called anything."""
+
+
+_MOMENT = re.compile(r"[0-9TZtz:.+ -]{1,40}")
 
 
 class Key(NamedTuple):
@@ -64,10 +66,7 @@ def pin(kind: str, definition: Mapping[str, Any]) -> Pin:
     Raises:
         ValueError: It has no canonical text, so that nothing can be said of it.
     """
-    whole = {name: value for name, value in definition.items() if name not in VOLATILE.get(kind, ())}
-    annotations = whole.get("annotations")
-    if kind == "resources" and isinstance(annotations, Mapping):
-        whole["annotations"] = {name: value for name, value in annotations.items() if name != "lastModified"}
+    whole = _without_content(definition) if kind == "resources" else definition
     texts = {name: canonical(value, 1) for name, value in whole.items()}
     words = str(definition.get("description") or definition.get("instructions") or definition.get("title") or "")
     return Pin(
@@ -76,6 +75,19 @@ def pin(kind: str, definition: Mapping[str, Any]) -> Pin:
         tuple(_inputs(definition))[:PROPERTIES],
         {name: digest_of_text(text)[:SHORT] for name, text in sorted(texts.items())},
     )
+
+
+def _without_content(resource: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A resource without what changes with its content: size and time. What only stands in their place is pinned."""
+    whole = dict(resource)
+    if type(whole.get("size")) is int:
+        del whole["size"]
+    annotations = whole.get("annotations")
+    if isinstance(annotations, Mapping):
+        modified = annotations.get("lastModified")
+        if isinstance(modified, str) and _MOMENT.fullmatch(modified):
+            whole["annotations"] = {name: value for name, value in annotations.items() if name != "lastModified"}
+    return whole
 
 
 def changed_fields(before: Pin, now: Pin) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from mcp.shared.exceptions import MCPError
 from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 from opentelemetry import metrics
 from plughost import (
@@ -34,7 +36,7 @@ from plughost_pinning._config import PinningConfig
 from plughost_pinning._ledger import Entry, Ledger
 from plughost_pinning._lockfile import LockFileError
 from plughost_pinning._metrics import meter
-from plughost_pinning._operations import ApproveParameters, NameParameters, compared, described, listed, select
+from plughost_pinning._operations import ApproveParameters, NameParameters, compared, described, listed, named, select
 from plughost_pinning._pin import Key
 from plughost_pinning._results import suspicious
 
@@ -142,14 +144,14 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
         self._keep_up()
         if ("tools", call.provider, call.local_name) not in self._approved:
             self._check(call, "tools", call.local_name)
-        return self._looked_at(call, await call_next(call))
+        return await self._answer(call, call_next)
 
     async def get_prompt(self, call: Call, call_next: CallNext) -> Result:
         """The same for a prompt."""
         self._keep_up()
         if ("prompts", call.provider, call.local_name) not in self._approved:
             self._check(call, "prompts", call.local_name)
-        return self._looked_at(call, await call_next(call))
+        return await self._answer(call, call_next)
 
     async def use_resource(self, call: Call, call_next: CallNext) -> Result:
         """The same for a resource: as it is listed, or by the template that it is one of."""
@@ -159,8 +161,7 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
             if route is not None:
                 kind = "resources" if route.local_name == call.target else "resourceTemplates"
                 self._check(call, kind, route.local_name)
-        result = await call_next(call)
-        return self._looked_at(call, result) if call.method == "resources/read" else result
+        return await self._answer(call, call_next) if call.method == "resources/read" else await call_next(call)
 
     async def complete(self, call: Call, call_next: CallNext) -> Result:
         """Complete nothing for what is quarantined."""
@@ -199,7 +200,7 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
         """Refuse what is quarantined, and what no list has.
 
         Raises:
-            Refusal: It is quarantined.
+            Refusal: It is quarantined, or its provider is down: nobody knows what it would be when it is up.
             MCPError: It is unknown.
         """
         if kind not in self._kinds or call.provider is None or name is None:
@@ -212,7 +213,12 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
         entry = self.ledger.entries.get(key)
         if entry is None:
             if not self.ledger.fault and self._is_down(call.provider):
-                return  # it answers so itself
+                raise Refusal(
+                    ErrorCode.UPSTREAM_UNAVAILABLE,
+                    f"Provider {call.provider!r} is down or lists nothing: nothing of it can be held against pins",
+                    details={"provider": call.provider},
+                    retry_after_ms=1000,
+                )
             raise unknown_target(call.method, call.target)
         self._refusals.add(1, {"plughost.plugin": self.name, "plughost.pinning.state": entry.state})
         if self._enforcing:
@@ -254,6 +260,15 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
             self._odd.add(mark)
             logger.warning("plugin %r: clients are shown another %s than the host knows", self.name, odd[:-1])
             self._host.ask_for_refresh()
+
+    async def _answer(self, call: Call, call_next: CallNext) -> Result:
+        """What the rest of the chain answers, unless it gives orders to the model; errors do so as well as results."""
+        try:
+            result = await call_next(call)
+        except MCPError as error:
+            self._looked_at(call, {"structuredContent": [error.message, error.data]})
+            raise
+        return self._looked_at(call, result)
 
     def _looked_at(self, call: Call, result: Result) -> Result:
         """The result, unless it gives orders to the model and those are blocked.
@@ -365,13 +380,14 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
     async def diff(self, parameters: NameParameters) -> list[dict[str, Any]]:
         """What the operation of this name answers."""
         self._refresh()
-        chosen = self._select(parameters.names) if parameters.names else {item.key: None for item in self.ledger.held}
+        chosen = self._named(parameters.names) if parameters.names else {item.key for item in self.ledger.held}
         return [compared(self.ledger.entries[key], self.ledger.pins.pins.get(key)) for key in sorted(chosen)]
 
     async def approve(self, parameters: ApproveParameters) -> dict[str, Any]:
         """Write what is listed now into the lock file."""
         self._refresh()
-        chosen = self._select(parameters.names)
+        with self._told_why():
+            chosen = select(self.ledger, parameters.names)
         if parameters.all:
             chosen |= {item.key: None for item in self.ledger.held if not item.suspicious and item.key not in chosen}
         try:
@@ -387,9 +403,14 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
             "left": [listed(self.ledger.entries[key]) for key in left],
         }
 
-    def _select(self, names: Iterable[str]) -> dict[Key, str | None]:
+    def _named(self, names: Iterable[str]) -> set[Key]:
+        with self._told_why():
+            return {key for name in names for key in named(self.ledger, name)}
+
+    @contextmanager
+    def _told_why(self) -> Iterator[None]:
         try:
-            return select(self.ledger, names)
+            yield
         except ValueError as error:
             raise PluginError(self.name, str(error)) from None
 

@@ -12,6 +12,8 @@ MOST = 32 * 1024
 EVERYDAY = frozenset({"control characters", "invisible characters", "bidirectional characters"})
 """What pages, terminals and documents are full of."""
 _LISTS = ("content", "contents", "messages")
+_STRUCTURES = ("structuredContent", "inputRequests")
+_LINKS = ("title", "description", "name")
 _STEPS = 2000
 """Values of a structured result that are looked at."""
 
@@ -38,8 +40,9 @@ def _texts(result: Mapping[str, Any]) -> Iterator[str]:
         for part in parts if isinstance(parts, list) else ():
             if isinstance(part, dict):
                 yield from _of_part(part)
-    if (structured := result.get("structuredContent")) is not None:
-        yield from _of_structure(structured)
+    for name in _STRUCTURES:
+        if (structure := result.get(name)) is not None:
+            yield from _of_structure(structure)
 
 
 def _of_part(part: dict[str, Any]) -> Iterator[str]:
@@ -56,6 +59,10 @@ def _of_block(block: dict[str, Any]) -> Iterator[str]:
         yield text
     if isinstance(resource := block.get("resource"), dict) and isinstance(text := resource.get("text"), str):
         yield text
+    if block.get("type") == "resource_link":
+        for name in _LINKS:
+            if isinstance(text := block.get(name), str):
+                yield text
 
 
 def _of_structure(value: Any) -> Iterator[str]:

@@ -44,20 +44,25 @@ class Finding:
 
 _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f")
 """The flag of a region of a country, the one honest use of tag characters."""
-_TAGS = re.compile("[\U000e0000-\U000e007f]")
-_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2}")
-"""One selects how a character looks; several in a row carry bytes."""
+_TAGS = re.compile("[\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]")
+_SELECTORS = re.compile(
+    "[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2}"
+    "|[\x00-\x7f][\ufe00-\ufe0d\U000e0100-\U000e01ef]"
+    "|[\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f][\ufe0e\ufe0f]"
+)
+"""One selects how a character looks; several in a row carry bytes, and so does one after each letter."""
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _MARKS = re.compile("[\u200e\u200f\u061c]")
 _JOINERS = re.compile("[\u200c\u200d]")
 _INVISIBLE = re.compile(
-    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb]"
+    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u2060-\u2065\u206a-\u206f\u2800\u3164\ufeff\uffa0"
+    "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a]"
 )
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CHARACTERS = (
     (_TAGS, "tag characters"),
-    (_SELECTORS, "a row of variation selectors"),
+    (_SELECTORS, "variation selectors that select nothing"),
     (_INVISIBLE, "invisible characters"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -187,7 +188,9 @@ def _print_compared(item: Mapping[str, Any]) -> None:
             click.echo(f"  {when}: {_legible(item[when]['description'])}")
             click.echo(f"    inputs: {_legible(', '.join(item[when]['inputs'])) or 'none'}")
     if item["sha256"] is not None and item["state"] != "approved":
-        click.echo(f"  approve it with: plughost pins approve {_name(item)}@{_sha(item)}")
+        for name, value in item["changed"].items():
+            click.echo(f"  {_legible(name)}: {_legible(json.dumps(value, ensure_ascii=False))}")
+        click.echo(f"  approve it with: plughost pins approve {_name(item)}@{item['sha256']}")
 
 
 def _name(item: Mapping[str, Any]) -> str:
