@@ -29,6 +29,7 @@ GROUPS = {
     "_events": "Events",
     "_shared": "Shared things",
     "_meter": "Metrics",
+    "_writer": "Logs",
 }
 
 

@@ -20,6 +20,7 @@ from mcp_types import TextContent
 pytestmark = pytest.mark.anyio
 LIMIT = 20
 SERVER = """
+    import logging
     import os
     import sys
     from pathlib import Path
@@ -43,6 +44,12 @@ SERVER = """
     @mcp.tool()
     async def echo(words: str) -> str:
         return words
+
+    @mcp.tool()
+    async def grumble(lines: int) -> int:
+        for number in range(lines):
+            logging.getLogger("wired").warning("%d %s", number, "x" * 1000)
+        return lines
 
     @mcp.tool()
     async def slow(ctx: Context) -> str:
@@ -79,11 +86,15 @@ def command(config: Path) -> list[str]:
 class Process:
     """The host as a child, spoken to line by line."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, errors: int | None = None) -> None:
         self.errors = config.with_name("errors")
-        with self.errors.open("wb") as errors:
+        with self.errors.open("wb") as file:
             self.child = subprocess.Popen(
-                command(config), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+                command(config),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors or file,
+                start_new_session=True,
             )
         assert self.child.stdin is not None
         assert self.child.stdout is not None
@@ -101,15 +112,19 @@ class Process:
         self.send(message)
         return self.receive()
 
+    def close(self) -> None:
+        self.child.kill()
+        self.child.wait()
+        for pipe in (self.stdin, self.stdout, self.child.stderr):
+            if pipe is not None:
+                pipe.close()
+
 
 @pytest.fixture
 def process(config: Path) -> Iterator[Process]:
     process = Process(config)
     yield process
-    process.child.kill()
-    process.child.wait()
-    process.stdin.close()
-    process.stdout.close()
+    process.close()
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
@@ -120,6 +135,36 @@ async def test_a_client_starts_the_host_and_calls(config: Path, mode: str) -> No
         content = (await client.call_tool("add", {"a": 1, "b": 2})).content[0]
     assert isinstance(content, TextContent)
     assert content.text == "3"
+
+
+@pytest.fixture
+def unread(config: Path) -> Iterator[Process]:
+    """A host whose standard error nobody reads."""
+    process = Process(config, errors=subprocess.PIPE)
+    yield process
+    process.close()
+
+
+def test_a_log_that_nobody_reads_holds_up_nobody(unread: Process) -> None:
+    """A client may start the host and not read its stderr: calls go on, and so does the end."""
+    for _ in range(2):
+        assert unread.ask(request("tools/call", {"name": "grumble", "arguments": {"lines": 800}}))["result"]["content"]
+    unread.stdin.close()
+    assert unread.child.wait(LIMIT) == 0
+
+
+def test_a_log_that_is_read_late_says_what_it_lost(unread: Process) -> None:
+    """So many lines wait, in their order, and what came on top is counted."""
+    asked = unread.ask(request("tools/call", {"name": "grumble", "arguments": {"lines": 3000}}))
+    assert asked["result"]["content"]
+    unread.stdin.close()
+    assert unread.child.stderr is not None
+    lines = unread.child.stderr.read().splitlines()
+    kept = [int(line.split()[4]) for line in lines if b"wired" in line]
+    lost = [int(line.split()[0]) for line in lines if b"lines of the log were lost" in line]
+    assert 1000 <= len(kept) < 3000
+    assert kept == sorted(kept)
+    assert len(kept) + sum(lost) == 3000
 
 
 def test_the_wire_carries_messages_and_nothing_else(process: Process) -> None:

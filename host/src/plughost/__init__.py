@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from plughost._refusal import Refusal, unknown_target
     from plughost._shared import Clock, PoolLimits, ReplicaBus, ResourcePool, ResourcePools, SecretBox, Shutdown
     from plughost._visible import filter_instructions, filter_list, private
+    from plughost._writer import LineSink, LineWriter, StandardError
 
 _HOME = {
     "_call": "Call CallNext Handler Principal Result",
@@ -86,6 +87,7 @@ _HOME = {
     "_refusal": "Refusal unknown_target",
     "_shared": "Clock PoolLimits ReplicaBus ResourcePool ResourcePools SecretBox Shutdown",
     "_visible": "filter_instructions filter_list private",
+    "_writer": "LineSink LineWriter StandardError",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
@@ -110,6 +112,8 @@ __all__ = [
     "InstanceMeter",
     "KeyGoneError",
     "Kind",
+    "LineSink",
+    "LineWriter",
     "ListChanged",
     "Listing",
     "MCPPlugin",
@@ -142,6 +146,7 @@ __all__ = [
     "SecretBox",
     "Shutdown",
     "Size",
+    "StandardError",
     "classify",
     "create_host",
     "filter_instructions",

@@ -25,6 +25,7 @@ from plughost._control import serve_control
 from plughost._errors import ConfigError, Fault, PlughostError
 from plughost._host import Host, create_host
 from plughost._stdio import Wire
+from plughost._writer import LineWriter, StandardError
 
 logger = logging.getLogger("plughost")
 
@@ -38,6 +39,10 @@ WORKERS_FOLDER = "PLUGHOST_WORKERS_FOLDER"
 """Environment variable by which workers know the folder that their plugins share; it goes when the last one ends."""
 GRACE = 1.0
 """Seconds after the drain when the server cuts what is left."""
+LINES = 1000
+"""Lines of the log that may wait for who reads stderr."""
+FLUSH = 1.0
+"""Seconds in which they are written at the end."""
 LEAVE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """Signals that ask the host to leave; the second one ends it at once."""
 
@@ -167,13 +172,34 @@ async def _supervise(command: list[str], listener: socket.socket, workers: int, 
     return int(any(code not in (0, -signal.SIGTERM) for code in codes))  # killed by it, one had not begun to serve
 
 
+class _Handler(logging.Handler):
+    """Hands lines to a thread: a client that starts the host need not read its stderr, and a full pipe blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        self._writer = LineWriter(StandardError(), str.encode, _confess, limit=LINES)
+        self._read = True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.put(self.format(record))
+        except Exception:  # noqa: BLE001 - what is logged must not break who logs
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what waits; called at the end, which must not wait for long, or twice, for who does not read."""
+        self._read = self._read and self._writer.flush(FLUSH)
+
+
+def _confess(count: int) -> bytes:
+    return b"%d lines of the log were lost: nobody read them in time" % count
+
+
 def _configure_logging(config: HostConfig, *, trace: bool) -> None:
     """One handler on stderr, before an SDK server can put a rich one there that blocks the loop for each traceback."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=config.host.log_level,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    if not logging.getLogger().handlers:
+        logging.basicConfig(handlers=[_Handler()], level=config.host.log_level)
     for name in ("mcp", "uvicorn", "httpx2"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(config.host.log_level)))
     logging.getLogger("plughost.trace").setLevel(logging.INFO if trace else logging.CRITICAL)
@@ -216,6 +242,8 @@ class _Serving:
                 except PlughostError as error:  # raised below: the task group would wrap it
                     failure = error
                 tasks.cancel_scope.cancel()
+        for handler in logging.getLogger().handlers:
+            handler.flush()
         if failure is not None:
             raise failure
         return 0 if self.drained else 1

@@ -16,22 +16,23 @@ from plughost import (
     Call,
     CallNext,
     HealthCheck,
+    LineWriter,
     MCPPlugin,
     Middleware,
     Operation,
     Phase,
     PluginConfig,
     Result,
+    StandardError,
     hookimpl,
 )
 
 from plughost_logs._call import CURRENT, arguments, correlation, ending
 from plughost_logs._config import Level, LogsConfig
-from plughost_logs._file import Console, RotatedFile
+from plughost_logs._file import RotatedFile
 from plughost_logs._line import ECS, ENDED, Human, Line, Origin
 from plughost_logs._loggers import LOGGERS, Claim
 from plughost_logs._redaction import Redactor
-from plughost_logs._writer import Writer
 
 if TYPE_CHECKING:
     from plughost import Host
@@ -51,7 +52,7 @@ _lost = metrics.get_meter("plughost.logs").create_counter(
 class LogsHandler(logging.Handler):
     """Hands records to the writer, with what they are part of. Lines of requests are those of its own instance."""
 
-    def __init__(self, writer: Writer[Line], instance: str) -> None:
+    def __init__(self, writer: LineWriter[Line], instance: str) -> None:
         super().__init__()
         self._writer = writer
         self._instance = instance
@@ -75,14 +76,14 @@ class LogsPlugin(MCPPlugin[LogsConfig]):
         sink = (
             RotatedFile(folder / config.path, max_size=config.max_size, backups=config.backups)
             if config.path
-            else Console()
+            else StandardError()
         )
         self._redactor = redactor = Redactor(config.redact)
         origin = Origin(host.settings.name, host.version)
         people = not config.path and sys.stderr.isatty()
         human = config.format == "human" or (config.format == "auto" and people)
         form = Human(redactor, colours=people) if human else ECS(origin, redactor)
-        self.writer: Writer[Line] = Writer(sink, form, partial(_confess, form), limit=config.queue)
+        self.writer: LineWriter[Line] = LineWriter(sink, form, partial(_confess, form), limit=config.queue)
         self.handler = LogsHandler(self.writer, self.name)
         self._claim = Claim(self.name, self.handler, config.level, config.replace)
         LOGGERS.enter(self._claim)

@@ -8,38 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 MODE = 0o640
-
-
-class Console:
-    """Standard error. It belongs to the process, and stays open.
-
-    Written past Python's buffer: a write that hangs would hold its lock, also when the process ends.
-    """
-
-    def write(self, data: bytes) -> None:
-        try:
-            target = sys.stderr.fileno()
-        except (OSError, AttributeError):  # something that is not a file was put in its place
-            sys.stderr.write(data.decode())
-            sys.stderr.flush()
-        else:
-            _write_all(target, data)
-
-    def close(self) -> None:
-        pass
-
-    def abandon(self) -> None:
-        """Nobody reads the pipe: who writes from now on loses a line, and does not wait."""
-        with suppress(OSError, AttributeError):
-            target = sys.stderr.fileno()
-            if stat.S_ISFIFO(os.fstat(target).st_mode):  # a terminal is also the shell's
-                os.set_blocking(target, False)
 
 
 class RotatedFile:

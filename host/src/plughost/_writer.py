@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
@@ -13,8 +17,8 @@ GATHER = 0.02
 """Seconds in which lines are gathered to be written at once."""
 
 
-class Sink(Protocol):
-    """Where lines go."""
+class LineSink(Protocol):
+    """Where lines go. It is written to from one thread."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -24,14 +28,42 @@ class Sink(Protocol):
         """A write hangs: whoever else writes there must not."""
 
 
-class Writer(Generic[T]):
+class StandardError:
+    """The sink of the process's standard error, which stays open.
+
+    Written past Python's buffer: a write that hangs would hold its lock, also when the process ends.
+    """
+
+    def write(self, data: bytes) -> None:
+        try:
+            target = sys.stderr.fileno()
+        except (OSError, AttributeError):  # something that is not a file was put in its place
+            sys.stderr.write(data.decode())
+            sys.stderr.flush()
+        else:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(target, rest) :]
+
+    def close(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        """Nobody reads the pipe: who writes from now on loses a line, and does not wait."""
+        with suppress(OSError, AttributeError):
+            target = sys.stderr.fileno()
+            if stat.S_ISFIFO(os.fstat(target).st_mode):  # a terminal is also the shell's
+                os.set_blocking(target, False)
+
+
+class LineWriter(Generic[T]):
     """A bounded queue of items, and the thread that renders and writes them.
 
     `render(item)` is a line without its end; `confess(count)` the line that says how many items were lost.
     """
 
     def __init__(
-        self, sink: Sink, render: Callable[[T], bytes], confess: Callable[[int], bytes], *, limit: int
+        self, sink: LineSink, render: Callable[[T], bytes], confess: Callable[[int], bytes], *, limit: int
     ) -> None:
         self._sink = sink
         self._render = render
