@@ -145,6 +145,15 @@ async def test_bad_tokens(guarded: Guarded, virtual_clock: VirtualClock) -> None
         assert token not in reply.body.decode()
 
 
+@pytest.mark.parametrize("resource", ["https://mcp.example", "https://mcp.example/"])
+async def test_a_resource_without_a_path(resource: str, guarded: Guarded, virtual_clock: VirtualClock) -> None:
+    """Clients write it with a slash or without (RFC 3986): tokens for either are for it, others are not (A3)."""
+    app = (await guarded(resource=resource, scopes={}, required_scopes=[])).app
+    for audience, status in (("", 200), ("/", 200), ("/mcp", 401), ("//", 401)):
+        token = KEY.token(virtual_clock.time(), aud=f"https://mcp.example{audience}")
+        assert (await post(app, LOOK, bearer(token))).status == status
+
+
 async def test_sessions_of_earlier_revisions(guarded: Guarded) -> None:
     """An earlier revision's `initialize` needs a token as much as anything else."""
     session = LegacySession((await guarded()).app)

@@ -24,6 +24,7 @@ from plughost import (
     MCPPlugin,
     Middleware,
     Phase,
+    PlughostError,
     PluginError,
     PluginTable,
     Principal,
@@ -418,7 +419,7 @@ async def test_a_new_policy_counts_at_once() -> None:
 
 
 async def test_a_policy_file_is_read_again_on_reload(tmp_path: Path) -> None:
-    """One that is broken changes nothing, and `show` says why."""
+    """One that is broken changes nothing; `show` says why, and health that what is in force is not what is in it."""
     policy = tmp_path / "policy.toml"
     policy.write_text('[roles.r]\nrules = [{ allow = "execute:tools", tool = "add" }]\n')
     rbac = RBACPlugin(RBACConfig(policy=str(policy)), name="rbac")
@@ -432,6 +433,13 @@ async def test_a_policy_file_is_read_again_on_reload(tmp_path: Path) -> None:
         shown = await host.run_operation("rbac", "reload")
         assert "did you mean 'permissions'" in shown["unread"]
         assert await listed(host, Kind.TOOLS) == ["drop"]
+        ((_, health),) = host.health_checks
+        with pytest.raises(PlughostError, match="did you mean 'permissions'"):
+            await health.check()
+        policy.write_text("[roles.r]\npermissions = []\n")
+        await host.run_operation("rbac", "reload")
+        await health.check()
+        assert await listed(host, Kind.TOOLS) == []
 
 
 @pytest.mark.parametrize("content", [None, "x = ", "[roles]\nr = 5", "[rols]"])

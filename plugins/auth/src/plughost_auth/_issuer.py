@@ -57,7 +57,7 @@ class Issuer:
         self.config = config
         self._fetcher = fetcher
         self._now = clock.time
-        self._expected = Expected(config.issuer, config.audience or (resource,), config.claim_names, leeway)
+        self._expected = Expected(config.issuer, config.audience or spellings(resource), config.claim_names, leeway)
         self._types = {_media_type(item) for item in config.types}
         self._metadata: Mapping[str, Any] | None = None
         self.silence: str | None = None
@@ -149,6 +149,12 @@ class Issuer:
         if not isinstance(self._metadata.get(wanted), str):
             raise FetchError(f"the metadata of {self.config.issuer!r} has no {wanted}; write its URL into the config")
         return self._metadata
+
+
+def spellings(resource: str) -> tuple[str, ...]:
+    """A resource as tokens may name it: one without a path is the same with a slash, and clients write either."""
+    lone = resource.rstrip("/")
+    return (resource,) if urlsplit(lone).path else (lone, f"{lone}/")
 
 
 def metadata_urls(issuer: str) -> list[str]:

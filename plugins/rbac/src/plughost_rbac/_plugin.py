@@ -17,6 +17,7 @@ from plughost import (
     ConfigError,
     ErrorCode,
     EventType,
+    HealthCheck,
     HostEvent,
     MCPPlugin,
     Middleware,
@@ -157,6 +158,10 @@ class RBACPlugin(MCPPlugin[RBACConfig]):
         ]
 
     @hookimpl
+    def plughost_health_checks(self) -> Iterable[HealthCheck]:
+        return [HealthCheck("policy", self._is_read)] if self.config.policy is not None else []
+
+    @hookimpl
     def plughost_event(self, event: HostEvent) -> None:
         if event.type == EventType.CONFIG_RELOADED and self.config.policy is not None:
             self._reread()
@@ -294,6 +299,15 @@ class RBACPlugin(MCPPlugin[RBACConfig]):
         """Read the policy file again; says what is wrong with it, in which case the policy before stays in force."""
         self._reread()
         return await self.show(parameters)
+
+    async def _is_read(self) -> None:
+        """What is in the file is what counts.
+
+        Raises:
+            PlughostError: It is not: the file is broken.
+        """
+        if self._unread is not None:
+            raise PlughostError(f"the policy before is in force: {self._unread}")
 
     def _reread(self) -> None:
         try:
