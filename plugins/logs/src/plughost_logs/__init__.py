@@ -125,6 +125,8 @@ class LogsPlugin(MCPPlugin[LogsConfig]):
         well = error is None and not slow and result is not None and result.get("isError") is not True
         if not config.calls or (well and config.sample < 1 and random() >= config.sample):  # noqa: S311 - dice
             return
+        if well and not calls_logger.isEnabledFor(logging.INFO):  # asked before the line is made: most go well
+            return
         level, message, fields = ending(call, result, error, seconds, slow=slow)
         if calls_logger.isEnabledFor(level):
             if config.arguments:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -72,14 +72,24 @@ def ending(
     if call.provider is not None:
         fields["plughost.provider"] = call.provider
     if call.request is not None and call.request.client is not None:
-        with suppress(ValueError):  # a proxy's word, perhaps; Elasticsearch refuses lines whose address is none
-            fields["client.ip"] = str(ip_address(call.request.client.host))
+        address = _address(call.request.client.host)
+        if address is not None:
+            fields["client.ip"] = address
     if isinstance(error, MCPError):
         fields["error.code"] = str(error.code)
     how = "tool_error" if tool_error else outcome.value
     code = f" {error.code}" if isinstance(error, MCPError) else ""
     name = f" {fields['mcp.target']}" if "mcp.target" in fields else ""
     return level, f"{call.method}{name}: {how}{code} in {seconds * 1e3:.1f} ms", fields
+
+
+@lru_cache(maxsize=1024)
+def _address(host: str) -> str | None:
+    """An IP address as it is usually written; `None` for what a proxy made up: Elasticsearch refuses such lines."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None
 
 
 def arguments(call: Call, names: Iterable[str]) -> dict[str, Any]:
