@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from plughost import ConfigError, create_host
+from plughost import ConfigError, PluginError, create_host
 from plughost._cli import cli
 from plughost._discovery import discover
 from plughost._lock import NAME, Lock, pin
@@ -35,6 +38,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def write(name: str, text: str) -> None:
     Path(name).write_text(text, "utf-8")
+
+
+def move(name: str, other: str) -> None:
+    Path(name).rename(other)
 
 
 async def start() -> None:
@@ -148,4 +155,70 @@ def test_a_pin_covers_what_the_distribution_installs_beside_its_package(
     source = discover()["beside"]
     first = pin(source)
     (tmp_path / "beside.pth").write_text("import other\n", "utf-8")
+    assert pin(source).sha256 != first.sha256
+
+
+def test_a_lock_file_that_is_none_can_be_replaced(run: Run) -> None:
+    """What the message tells to do works; until then the check fails."""
+    write(NAME, "<<<<<<< ours")
+    assert run("plugins", "lock", "--check").exit_code == 1
+    assert "wrote" in run("plugins", "lock").output
+    assert run("plugins", "lock", "--check").exit_code == 0
+
+
+async def test_a_plugin_whose_file_is_not_there(run: Run) -> None:
+    """Neither the command nor a locked host falls over it: both say which file."""
+    run("plugins", "lock")
+    move("mine.py", "gone.py")
+    assert "its code cannot be read" in run("plugins", "lock").output
+    with pytest.raises(ConfigError, match=r"its code cannot be read.*mine\.py"):
+        await start()
+
+
+async def test_any_name_of_a_file_can_be_locked(run: Run) -> None:
+    """Quotes and backslashes too."""
+    move("mine.py", odd := 'mi"ne\\.py')
+    write("plughost.toml", f"[host]\nlocked = true\n[plugins.mine]\nplugin = './{odd}:Plugin'\n")
+    run("plugins", "lock")
+    await start()
+
+
+class Finder:
+    """Finds packages where no path leads, as some editable installs do."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.name = name
+        self.root = root
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        del path, target
+        return spec_from_file_location(name, self.root / "__init__.py") if name == self.name else None
+
+
+@pytest.mark.parametrize("kind", ["namespace", "finder", "nowhere"])
+def test_a_pin_covers_code_wherever_it_is_imported_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A namespace package, or one that an editable install's finder knows; what cannot be found cannot be locked."""
+    top = f"plughost_lock_{kind}"
+    root = tmp_path / "elsewhere" / top if kind == "finder" else tmp_path / top
+    package = root / "inner" if kind == "namespace" else root
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(PLUGIN, "utf-8")
+    info = tmp_path / f"{top}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {top}\nVersion: 1\n", "utf-8")
+    module = {"namespace": f"{top}.inner", "finder": top, "nowhere": "no_such_module"}[kind]
+    (info / "entry_points.txt").write_text(f"[plughost.plugins]\n{kind} = {module}:Plugin\n", "utf-8")
+    (info / "direct_url.json").write_text('{"url": "file:///x", "dir_info": {"editable": true}}', "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if kind == "finder":
+        monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder(top, root)])
+    source = discover()[kind]
+    if kind == "nowhere":
+        with pytest.raises(PluginError, match="no code of it can be found"):
+            pin(source)
+        return
+    first = pin(source)
+    (package / "__init__.py").write_text("import os", "utf-8")
     assert pin(source).sha256 != first.sha256

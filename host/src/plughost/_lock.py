@@ -7,16 +7,17 @@ can write into the environment: such a person can change the host as well.
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 import importlib_metadata
 
 from plughost._discovery import PluginSource
-from plughost._errors import ConfigError, Fault
+from plughost._errors import ConfigError, Fault, PluginError
 
 NAME = "plughost.lock"
 REMEDY = "review it, then run: plughost plugins lock"
@@ -59,7 +60,11 @@ class Lock:
         raise ConfigError([Fault(str(path), problem)])
 
     def fault(self, instance: str, source: PluginSource) -> Fault | None:
-        """What is wrong with an instance, if its code is not what the lock has."""
+        """What is wrong with an instance, if its code is not what the lock has.
+
+        Raises:
+            PluginError: Its code cannot be found or read.
+        """
         found, wanted = pin(source), self.pins.get(instance)
         if found == wanted:
             return None
@@ -68,26 +73,37 @@ class Lock:
 
     def __str__(self) -> str:
         tables = (
-            f"\n[plugins.{name}]\n" + "".join(f'{key} = "{value}"\n' for key, value in asdict(pin).items())
+            f"\n[plugins.{name}]\n"
+            + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in asdict(pin).items())
             for name, pin in self.pins.items()
         )
         return _HEAD + "".join(tables)
 
 
 def pin(source: PluginSource) -> Pin:
-    """What a plugin is at the moment. Imports nothing of it."""
+    """What a plugin is at the moment. Imports nothing of it.
+
+    Raises:
+        PluginError: No code of it can be found, or it cannot be read: nothing would be what is held to the lock.
+    """
     digest = hashlib.sha256(source.value.encode() if source.distribution else b"")
-    for name, file in sorted(_code(source)):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
+    files = sorted(_code(source).items())
+    if not files:
+        raise PluginError(source.name, "no code of it can be found", origin=source.origin, remedy="Reinstall it")
+    for name, file in files:
+        try:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            problem = f"its code cannot be read: {error}"
+            raise PluginError(source.name, problem, origin=source.origin, remedy="Correct its path") from error
         digest.update(f"\0{name}\0{content}".encode())
     return Pin(source.name, source.distribution, source.version, digest.hexdigest())
 
 
-def _code(source: PluginSource) -> Iterator[tuple[str, Path]]:
+def _code(source: PluginSource) -> dict[str, Path]:
     """The files of a plugin: those that its distribution installed, and all that lies in its package."""
     if not source.distribution:
-        yield "", Path(source.value.rpartition(":")[0])
-        return
+        return {"": Path(source.value.rpartition(":")[0])}
     found = dict(_package(source.value.partition(":")[0].partition(".")[0]))
     distribution = importlib_metadata.distribution(source.distribution)
     editable = getattr(getattr(distribution.origin, "dir_info", None), "editable", False)
@@ -96,15 +112,16 @@ def _code(source: PluginSource) -> Iterator[tuple[str, Path]]:
         of_installer = name.parts[0] == ".." or name.parts[0].endswith((".dist-info", ".egg-info"))
         if not of_installer and name.suffix != ".pyc" and file.is_file():
             found[str(name)] = file
-    yield from found.items()
+    return found
 
 
-def _package(module: str) -> Iterable[tuple[str, Path]]:
-    spec = PathFinder.find_spec(module)
-    if spec is None or spec.origin is None:
+def _package(module: str) -> Iterator[tuple[str, Path]]:
+    """The files of a top-level package or module, wherever it would be imported from; of all parts of a namespace."""
+    spec = find_spec(module)
+    if spec is None:
         return
-    origin = Path(spec.origin)
-    root = origin.parent if spec.submodule_search_locations else origin
-    for file in root.rglob("*") if root.is_dir() else (root,):
-        if file.is_file() and file.suffix != ".pyc":
-            yield file.relative_to(root.parent).as_posix(), file
+    whole = spec.submodule_search_locations or [spec.origin or ""]
+    for root in map(Path, whole):
+        for file in root.rglob("*") if root.is_dir() else (root,):
+            if file.is_file() and file.suffix != ".pyc":
+                yield file.relative_to(root.parent).as_posix(), file

@@ -13,7 +13,7 @@ from plughost import _control as control
 from plughost._cli.options import config_option, counted, json_option, need_config, print_json, print_table
 from plughost._discovery import PluginSource, discover, find_source, load_class
 from plughost._document import find_config, parse_document, plugin_tables, read_document
-from plughost._errors import ControlError, PluginError
+from plughost._errors import ConfigError, ControlError, PluginError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -192,7 +192,10 @@ def lock(ctx: click.Context, given: str | None, *, checking: bool) -> None:
     }
     wanted = _lock.Lock({name: _lock.pin(source) for name, source in enabled.items()})
     path = config.parent / _lock.NAME
-    before = _lock.Lock.read(path).pins if path.exists() else {}
+    try:
+        before = _lock.Lock.read(path).pins
+    except ConfigError:  # there is none, or nothing to keep of it
+        before = {}
     changed = [name for name in sorted(before.keys() | wanted.pins) if before.get(name) != wanted.pins.get(name)]
     for name in changed:
         click.echo(f"{name}: {before.get(name) or 'not locked'} -> {wanted.pins.get(name) or 'not enabled'}")
