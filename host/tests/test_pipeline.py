@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Any
@@ -197,6 +197,15 @@ def test_a_handler_is_async_and_takes_two(handler: Any, message: str) -> None:
     """A handler that could not be called says so when the middleware is made, not in the first call."""
     with pytest.raises(TypeError, match=message):
         Middleware(handler, Phase.GUARD)
+
+
+def test_a_plain_handler_may_hand_on_what_is_awaited() -> None:
+    """It saves a coroutine where there is nothing to do; its annotation tells it from a mistake."""
+
+    def onward(call: Call, call_next: CallNext) -> Awaitable[Result]:
+        return call_next(call)
+
+    assert Middleware(onward, Phase.GUARD).handler is onward
 
 
 class Settings:

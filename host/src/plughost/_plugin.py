@@ -99,8 +99,8 @@ class Middleware:
     only. `before` and `after` name plugins (all their instances); absent ones are ignored.
 
     Raises:
-        TypeError: The handler is not async or takes something else; or `methods`, `before` or `after` is one string,
-            whose letters would be taken for names.
+        TypeError: The handler returns nothing to await, or takes something else; or `methods`, `before` or `after` is
+            one string, whose letters would be taken for names.
         ValueError: There is no such phase, or a method is neither in the specification nor named like an extension's.
     """
 
@@ -128,7 +128,9 @@ class Middleware:
 
 def _check_handler(handler: Handler) -> None:
     name = getattr(handler, "__qualname__", repr(handler))
-    if isroutine(handler) and not iscoroutinefunction(handler):
+    # A plain def may hand on what `call_next(call)` returns, which saves a coroutine; it says so in its annotation.
+    returns = str(getattr(handler, "__annotations__", {}).get("return"))
+    if isroutine(handler) and not iscoroutinefunction(handler) and "Awaitable" not in returns:
         raise TypeError(f"the handler {name} is a plain def, and is awaited; write async def")
     try:
         signature(handler).bind(None, None)
