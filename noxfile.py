@@ -24,8 +24,8 @@ MEMBERS: list[str] = PROJECT["tool"]["uv"]["workspace"]["members"]
 TEST_TOOLS = [tool for tool in PROJECT["dependency-groups"]["dev"] if tool.startswith(("pytest", "hypothesis"))]
 BARE = ("plugins/testing/tests", "tests/benchmarks")
 """Folders whose modules import one another by their bare names."""
-SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
-"""Two files at a time: the tests wait for processes as much as they compute."""
+SIDE_BY_SIDE = ("--numprocesses=2", "--dist=worksteal")
+"""Two tests at a time: they wait for processes as much as they compute."""
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
@@ -123,14 +123,14 @@ def lowest(session: nox.Session) -> None:
 def real(session: nox.Session) -> None:
     """Against servers and clients that others wrote, installed from the registries."""
     sync(session, "dev")
-    session.run("pytest", "-m", "real", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "-m", "real", *session.posargs)
 
 
 @nox.session
 def services(session: nox.Session) -> None:
     """On real servers, the examples of the READMEs too: needs redis-server, postgresql, prometheus and nginx."""
     sync(session, "dev")
-    session.run("pytest", "-m", "services", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "-m", "services", *session.posargs)
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import re
@@ -69,14 +70,20 @@ def everything_server() -> Path:
 
 
 def _once(name: str, build: Callable[[Path], None]) -> Path:
-    """A folder of the cache, built unless an earlier run finished it; what a broken-off run left is thrown away."""
+    """A folder of the cache, built unless an earlier run finished it; what a broken-off run left is thrown away.
+
+    Who asks while another builds it waits.
+    """
     folder = CACHE / re.sub(r"[^\w.-]+", "-", name).strip("-")
     finished = folder / ".finished"
-    if not finished.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        build(folder)
-        finished.touch()
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            build(folder)
+            finished.touch()
     return folder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,24 +39,33 @@ def _measure(name: str, leg: Leg, folder: Path) -> Measured:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, scores: list[Row]) -> Measured:
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Measured]]]:
+    """All legs, two at a time: the suite waits as much as it computes."""
+    pool = ThreadPoolExecutor(2)
+    legs = {"direct": direct, **THROUGH}
+    yield {name: pool.submit(_measure, name, leg, tmp_path_factory.mktemp("leg")) for name, leg in legs.items()}
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def alone(measured: Mapping[str, Future[Measured]], scores: list[Row]) -> Measured:
     """The everything server without the host, on this machine and day."""
-    measured = _measure("direct", direct, tmp_path_factory.mktemp("direct"))
-    scores += [Row("direct", revision, run) for revision, run in measured.runs.items()]
-    return measured
+    alone = measured["direct"].result()
+    scores += [Row("direct", revision, run) for revision, run in alone.runs.items()]
+    return alone
 
 
 @pytest.fixture(scope="module", params=THROUGH)
 def through(
-    request: pytest.FixtureRequest, alone: Measured, tmp_path_factory: pytest.TempPathFactory, scores: list[Row]
+    request: pytest.FixtureRequest, measured: Mapping[str, Future[Measured]], alone: Measured, scores: list[Row]
 ) -> Measured:
     """The same server through the host."""
-    measured = _measure(request.param, THROUGH[request.param], tmp_path_factory.mktemp("host"))
+    through = measured[request.param].result()
     scores += [
-        Row(request.param, revision, run, tuple(_lost(alone, measured, revision)))
-        for revision, run in measured.runs.items()
+        Row(request.param, revision, run, tuple(_lost(alone, through, revision)))
+        for revision, run in through.runs.items()
     ]
-    return measured
+    return through
 
 
 def _lost(alone: Measured, through: Measured, revision: str) -> list[str]:
