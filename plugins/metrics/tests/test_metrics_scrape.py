@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
-from plughost import Host, create_host, load_config
+from plughost import Host, ProviderError, create_host, load_config
 from plughost_metrics import MetricsConfig, MetricsPlugin
 from plughost_metrics._exposition import render
 from plughost_testing import HostFactory, ScriptedProvider, VirtualClock, make_call
@@ -156,6 +156,28 @@ async def test_replaced_it_loses_nothing() -> None:
         text = (await get(host, "/other")).text
     (line,) = (line for line in text.splitlines() if line.startswith("mcp_server_operation_duration_seconds_count"))
     assert line.endswith(" 2")
+
+
+async def test_a_refused_change_changes_nothing() -> None:
+    """The instance that goes on keeps its numbers and its limits, whatever the one that was refused wanted."""
+    wanted = {"buckets": [0.5, 5], "max_series": 10}
+    metrics: dict[str, Any] = {"plugins": {"metrics": {}}}
+    async with create_host(metrics, providers={"notes": ScriptedProvider("notes", tools=["add"])}) as host:
+        await call(host)
+        refused = {"plugins": {"metrics": wanted}, "providers": {"late": {"python": "no_such_module:mcp"}}}
+        with pytest.raises(ProviderError):
+            await host.reload(load_config(refused))
+        await call(host)
+        await host.dispatch(make_call("tools/list"))
+        told = await host.run_operation("metrics", "show")
+        text = (await get(host)).text
+        await host.reload(load_config({"plugins": {"metrics": wanted}}))
+        await call(host)
+        after = (await get(host)).text
+    counts = [line for line in text.splitlines() if line.startswith("mcp_server_operation_duration_seconds_count")]
+    assert sorted(line.rpartition(" ")[2] for line in counts) == ["1", "2"]
+    assert told["max_series"] == 1000
+    assert ('le="300.0"' in text, 'le="300.0"' in after) == (True, False)
 
 
 async def test_application_with_a_provider_of_its_own(start: Start, caplog: pytest.LogCaptureFixture) -> None:

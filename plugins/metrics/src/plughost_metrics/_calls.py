@@ -16,7 +16,7 @@ from mcp_types import methods as spec
 from opentelemetry import trace
 from plughost import Call, CallNext, ErrorCode, Kind, Outcome, Result, classify
 
-from plughost_metrics._ledger import Distribution, Exemplar, Family, Label, Labels, logger
+from plughost_metrics._ledger import Buckets, Distribution, Exemplar, Family, Label, Labels, logger
 
 if TYPE_CHECKING:
     from plughost import Host
@@ -64,8 +64,11 @@ class CallTimes:
     With `resolved`, only of calls that lead to a provider: a list that is merged from all of them is no provider's.
     """
 
-    def __init__(self, family: Family, host: Host, *, resolved: bool, tenant: bool, exemplars: bool) -> None:
+    def __init__(
+        self, family: Family, buckets: Buckets, host: Host, *, resolved: bool, tenant: bool, exemplars: bool
+    ) -> None:
         self._family = family
+        self._buckets = buckets
         self._host = host
         self._resolved = resolved
         self._tenant = tenant
@@ -118,7 +121,7 @@ class CallTimes:
         timer = self._timers.get(known)
         if timer is None:
             labels = self._labels(known, classify(error=error) if error is not None else Outcome.SUCCESS)
-            timer = _Timer(self._family.distribution(labels), self._due)
+            timer = _Timer(self._family.distribution(labels, self._buckets), self._due)
             if len(self._timers) < self._family.ledger.max_series:
                 self._timers[known] = timer
         return timer

@@ -130,7 +130,9 @@ class _Meter(metrics.Meter):
         if family is None:
             return metrics.NoOpHistogram(name, unit, description)
         default = SECONDS if unit == "s" else DEFAULT_BOUNDS
-        family.divide(tuple(explicit_bucket_boundaries_advisory or family.bounds or default))
+        bounds = tuple(explicit_bucket_boundaries_advisory or family.buckets.bounds or default)
+        if bounds != family.buckets.bounds:
+            family.divide(bounds)
         return _Histogram(family)
 
     def create_observable_counter(

@@ -88,6 +88,14 @@ class Metric:
 Observe = Callable[[], Iterable[tuple[Labels, float]]]
 
 
+@dataclass(eq=False, slots=True)
+class Buckets:
+    """The distributions of one metric that have the same bounds."""
+
+    bounds: tuple[float, ...]
+    distributions: dict[Labels, Distribution] = field(default_factory=dict)
+
+
 class Family:
     """All series of one metric. What does not fit into `max_series` is counted under `OVERFLOW`."""
 
@@ -97,9 +105,10 @@ class Family:
         self.kind = kind
         self.unit = unit
         self.description = description
-        self.bounds: tuple[float, ...] = ()
         self.numbers: dict[Labels, float] = {}
-        self.distributions: dict[Labels, Distribution] = {}
+        self.buckets = Buckets(())
+        """Those that are shown."""
+        self._divisions: list[Buckets] = []
         self.observers: list[Callable[[], Observe | None]] = []
         """Each gives who tells the numbers when asked, or `None` if that one is gone."""
 
@@ -117,31 +126,42 @@ class Family:
         with self.ledger.lock:
             distribution.record(value)
 
-    def distribution(self, labels: Labels) -> Distribution:
+    def distribution(self, labels: Labels, buckets: Buckets | None = None) -> Distribution:
         """The distribution of a series, to be kept and recorded into directly."""
+        buckets = buckets or self.buckets
         with self.ledger.lock:
-            labels = self._bounded(labels, self.distributions)
-            found = self.distributions.get(labels)
+            labels = self._bounded(labels, buckets.distributions)
+            found = buckets.distributions.get(labels)
             if found is None:
-                found = self.distributions[labels] = Distribution(self.bounds)
+                found = buckets.distributions[labels] = Distribution(buckets.bounds)
             return found
 
-    def divide(self, bounds: tuple[float, ...]) -> None:
-        """Set the buckets. With other ones than before, it starts at zero."""
-        if bounds != self.bounds:
-            self.bounds = bounds
-            self.distributions.clear()
+    def divide(self, bounds: tuple[float, ...]) -> Buckets:
+        """Show buckets of these bounds from now on, until `undivide`. Those who divide alike share the numbers.
+
+        Others' buckets go on unseen: a change of configuration that is refused after all has changed nothing.
+        """
+        same = next((buckets for buckets in self._divisions if buckets.bounds == bounds), None)
+        self.buckets = same or Buckets(bounds)
+        self._divisions.append(self.buckets)
+        return self.buckets
+
+    def undivide(self, buckets: Buckets) -> None:
+        """Show those again that the newest of the others asked for."""
+        self._divisions.remove(buckets)
+        if self._divisions:
+            self.buckets = self._divisions[-1]
 
     def clear(self) -> None:
         self.numbers.clear()
-        self.distributions.clear()
+        self.buckets.distributions.clear()
 
     def now(self) -> Metric:
         """A copy of all series, with what the observers tell."""
         series: dict[Labels, Value] = {}
         with self.ledger.lock:
             series.update(self.numbers)
-            series.update((labels, found.copy()) for labels, found in self.distributions.items())
+            series.update((labels, found.copy()) for labels, found in self.buckets.distributions.items())
         for reference in list(self.observers):
             observe = reference()
             if observe is None:
@@ -172,12 +192,26 @@ class Ledger:
     def __init__(self) -> None:
         self.lock = Lock()
         self.max_series = 1000
+        self._limits: list[list[int]] = []
         self.recording = False
         self.users = 0
         """How many have it open."""
         self.era = ""
         """Names these numbers: those from a start at zero to the next."""
         self._families: dict[str, Family] = {}
+
+    def limit(self, max_series: int) -> Callable[[], None]:
+        """Set `max_series`, until what is returned is called; of several, the newest counts."""
+        own = [max_series]
+        self._limits.append(own)
+        self.max_series = max_series
+
+        def undo() -> None:
+            self._limits[:] = [limit for limit in self._limits if limit is not own]
+            if self._limits:
+                (self.max_series,) = self._limits[-1]
+
+        return undo
 
     def open(self) -> None:
         if self.users == 0:

@@ -29,7 +29,7 @@ from plughost_metrics._config import MetricsConfig, OTLPConfig
 from plughost_metrics._instruments import process_ledger
 from plughost_metrics._layers import BOUNDS as LAYER_BOUNDS
 from plughost_metrics._layers import LayerTimes
-from plughost_metrics._ledger import Family, Kind, Labels, Metric, logger
+from plughost_metrics._ledger import Buckets, Family, Kind, Labels, Metric, logger
 from plughost_metrics._otlp import Push
 from plughost_metrics._scrape import Scrape
 from plughost_metrics._workers import FOLDER, Workers
@@ -62,8 +62,8 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
                 "and %r shows only calls, providers and layers",
                 self.name,
             )
-        self._ledger.max_series = self.config.max_series
         async with AsyncExitStack() as stack:
+            stack.callback(self._ledger.limit(self.config.max_series))
             self._ledger.open()
             stack.callback(self._ledger.close)
             folder = os.environ.get(FOLDER)
@@ -76,14 +76,14 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
         config = self.config
 
         def times(name: str, description: str, *, resolved: bool) -> CallTimes:
-            family = self._histogram(name, description, config.buckets)
+            family, buckets = self._histogram(name, description, config.buckets, stack)
             exemplars = config.exemplars and self._workers is None
-            return CallTimes(family, host, resolved=resolved, tenant=config.tenant, exemplars=exemplars)
+            return CallTimes(family, buckets, host, resolved=resolved, tenant=config.tenant, exemplars=exemplars)
 
         self._served = times(SERVER, "How long requests of clients took.", resolved=False)
         self._asked = times(CLIENT, "How long providers took, each attempt by itself.", resolved=True)
         text = "How long a layer of the pipeline took by itself, in a sample of the calls."
-        layers = self._histogram(LAYER, text, LAYER_BOUNDS)
+        layers, _ = self._histogram(LAYER, text, LAYER_BOUNDS, stack)
         self._layers = LayerTimes(layers, config.sample_layers) if config.sample_layers else None
         self._events = self._family(
             "plughost.events", Kind.COUNTER, "{event}", "Events of the host and of plugins, by type and subject."
@@ -98,10 +98,13 @@ class MetricsPlugin(MCPPlugin[MetricsConfig]):
         ):
             stack.callback(self._ledger.observe(name, kind, unit, text, ask))
 
-    def _histogram(self, name: str, description: str, bounds: tuple[float, ...]) -> Family:
+    def _histogram(
+        self, name: str, description: str, bounds: tuple[float, ...], stack: AsyncExitStack
+    ) -> tuple[Family, Buckets]:
         family = self._family(name, Kind.HISTOGRAM, "s", description)
-        family.divide(bounds)
-        return family
+        buckets = family.divide(bounds)
+        stack.callback(family.undivide, buckets)
+        return family, buckets
 
     def _family(self, name: str, kind: Kind, unit: str, description: str) -> Family:
         family = self._ledger.family(name, kind, unit, description)
