@@ -22,6 +22,7 @@ GROUPS = {
     "_provider": "Providers",
     "_inprocess": "Providers in process",
     "_config": "Configuration",
+    "_state_url": "Where plugins keep state",
     "_errors": "Errors for operators and authors",
     "_refusal": "Errors for callers",
     "_visible": "What callers see",

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     )
     from plughost._refusal import Refusal, unknown_target
     from plughost._shared import Clock, PoolLimits, ReplicaBus, ResourcePool, ResourcePools, SecretBox, Shutdown
+    from plughost._state_url import StateURL
     from plughost._visible import filter_instructions, filter_list, private
     from plughost._writer import LineSink, LineWriter, StandardError
 
@@ -86,6 +87,7 @@ _HOME = {
     ),
     "_refusal": "Refusal unknown_target",
     "_shared": "Clock PoolLimits ReplicaBus ResourcePool ResourcePools SecretBox Shutdown",
+    "_state_url": "StateURL",
     "_visible": "filter_instructions filter_list private",
     "_writer": "LineSink LineWriter StandardError",
 }
@@ -147,6 +149,7 @@ __all__ = [
     "Shutdown",
     "Size",
     "StandardError",
+    "StateURL",
     "classify",
     "create_host",
     "filter_instructions",

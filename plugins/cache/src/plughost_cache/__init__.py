@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from plughost_cache._config import CacheConfig
 from plughost_cache._plugin import CachePlugin, ClearParameters
-from plughost_cache._url import CacheURL, SQLiteURL
+from plughost_cache._url import CacheURL
 
-__all__ = ["CacheConfig", "CachePlugin", "CacheURL", "ClearParameters", "SQLiteURL"]
+__all__ = ["CacheConfig", "CachePlugin", "CacheURL", "ClearParameters"]

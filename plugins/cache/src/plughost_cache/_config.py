@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from plughost import Duration, PluginConfig, Size
-from plughost_redis import StoreURL
 from pydantic import Field
 
 from plughost_cache._shared import LONGEST
@@ -13,7 +12,7 @@ from plughost_cache._url import CacheURL
 class CacheConfig(PluginConfig):
     """What is kept, for how long, and where."""
 
-    url: CacheURL = StoreURL("memory://")
+    url: CacheURL = CacheURL("memory://")
     """The second level: `memory://` for none, `redis://…` to share it among replicas, or `sqlite:///cache.db`."""
     tools: dict[str, Duration] = Field(default={}, examples=[{"search_*": "30s"}])
     """Tools whose results may be kept, and for how long: globs on the provider's own name, or on `provider/tool`.

@@ -42,7 +42,6 @@ from plughost_cache._shared import SharedLevel
 from plughost_cache._stats import Stats
 from plughost_cache._store import RedisStore
 from plughost_cache._tags import ALL, Tag
-from plughost_cache._url import SQLiteURL
 
 if TYPE_CHECKING:
     from mcp.shared.subscriptions import ServerEvent
@@ -113,11 +112,10 @@ class CachePlugin(MCPPlugin[CacheConfig]):
 
     async def _open(self, host: Host) -> Store | None:
         url = self.config.url
-        if isinstance(url, SQLiteURL):
+        if url.scheme == "sqlite":
             from plughost_cache._sqlite import SQLiteStore  # noqa: PLC0415 - imports `sqlite3`, which memory does without
 
-            path = url.within(host.config.folder)
-            file = SQLiteStore(path, clock=host.clock, max_bytes=self.config.max_file)
+            file = SQLiteStore(url.file(host.config.folder), clock=host.clock, max_bytes=self.config.max_file)
             await file.start()
             return file
         if url.is_memory:
