@@ -32,6 +32,18 @@ def written_in(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
+async def test_a_snapshot_that_nobody_sealed_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever can write into the database could have made it; all is read again from the events."""
+    async with hosting(tmp_path) as host:
+        for _ in range(4):
+            await host.dispatch(make_call("tools/call", {"name": WORD}))
+        await host.run_operation("snapshots", "take", {"stream": "principal:anonymous"})
+    async with hosting(tmp_path, encryption={"keys": [base64.b64encode(bytes(range(32))).decode()]}) as host:
+        state = await host.run_operation("snapshots", "state", {"stream": "principal:anonymous"})
+        assert (state["snapshot"], state["state"]["targets"]) == (0, {WORD: 4})
+    assert "it is not sealed" in caplog.text
+
+
 async def test_nothing_legible_is_stored(tmp_path: Path) -> None:
     """With a key all is read as it was; without it events keep their place and the chain verifies (G6, G8)."""
     key = base64.b64encode(bytes(range(32))).decode()

@@ -14,6 +14,13 @@ from plughost_encryption._keys import derive, ring
         ([], "there is no key"),
         (["hunter2hunter2"], "key 1 is shorter than 32 bytes"),
         (["k" * 64], "key 1 is not random"),
+        (["0123456789abcdef0123456789abcdef"], "key 1 is not random"),
+        (["00112233445566778899aabbccddeeff"], "key 1 is not random"),
+        (["abcdefghijklmnopqrstuvwxyz012345"], "key 1 is not random"),
+        (["q7Zk0pXv9LrTq7Zk0pXv9LrTq7Zk0pXv9LrT"], "key 1 is not random"),
+        (["your-32-byte-key-goes-here-please!"], "key 1 is a placeholder"),
+        (["dev-key-do-not-use-in-production-123"], "key 1 is a placeholder"),
+        (["deadbeefcafe1b2f9e0714d3c58a6172"], "key 1 is a placeholder"),
         (["changemechangemechangemechangeme0123"], "key 1 is a placeholder"),
         (["Replace-this-with-thirty-two-random-bytes"], "key 1 is a placeholder"),
         ([new_key(), "password" * 8], "key 2"),
@@ -32,6 +39,13 @@ def test_a_key_twice_is_a_mistake() -> None:
     key = new_key()
     with pytest.raises(ValueError, match="twice"):
         ring([key, key])
+
+
+def test_white_space_around_a_key_is_no_part_of_it() -> None:
+    """A file that ends in a line end holds the same key as a variable that does not, so that hosts agree."""
+    key = new_key()
+    (one,), (other,) = ring([key]), ring([f"{key}\r\n"])
+    assert one.id == other.id
 
 
 def test_new_keys_pass() -> None:

@@ -281,6 +281,12 @@ async def test_a_lost_file_shows_in_health(tmp_path: Path) -> None:
         with pytest.raises(SealError, match="cannot be used"):
             await check.check()
         assert not check.critical
+        path.unlink()
+        with pytest.raises(SealError, match="cannot be used"):
+            await check.check()
+        path.touch()
+        with pytest.raises(SealError, match="was replaced while it was open"):
+            await check.check()
     async with make_host(made()) as host:
         assert host.health_checks == []
 

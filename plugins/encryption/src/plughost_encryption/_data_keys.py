@@ -46,7 +46,9 @@ class DataKeys:
         self._masters: Mapping[bytes, Master] = {}
         self._newest: Master | None = None
         with self._reading():
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            self._opened = os.fstat(handle)
+            os.close(handle)
             self._database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             with self._reading():
@@ -116,8 +118,10 @@ class DataKeys:
             return self._database.execute("DELETE FROM data_key WHERE tenant = ?", (tenant,)).rowcount > 0
 
     def count(self) -> int:
-        """How many keys there are."""
+        """How many keys there are, in the file that still is where it was opened."""
         with self._reading():
+            if not os.path.samestat(self._opened, self.path.stat()):
+                raise SealError(f"{self.path} was replaced while it was open: its keys are not used; restart the host")
             return int(self._one("SELECT COUNT(*) FROM data_key")[0])
 
     def since(self, master: Master) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from itertools import pairwise
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -16,7 +17,24 @@ SHORTEST = 32
 """Bytes that a key must have at least."""
 FEWEST = 10
 """Different characters that a random text of that length has, whatever its alphabet."""
-TELLTALES = ("changeme", "change-me", "change_me", "example", "insert", "password", "placeholder", "replace", "secret")
+TELLTALES = (
+    "changeme",
+    "change-me",
+    "change_me",
+    "deadbeef",
+    "do-not-use",
+    "example",
+    "insert",
+    "password",
+    "placeholder",
+    "production",
+    "replace",
+    "secret",
+    "testing",
+    "your-",
+    "your_",
+    "yourkey",
+)
 """Words that stand in texts which nobody drew at random."""
 
 
@@ -59,13 +77,14 @@ class Master:
 
 
 def ring(texts: Sequence[str]) -> tuple[Master, ...]:
-    """The key ring, newest first.
+    """The key ring, newest first. White space around a key, as the line end of a file, is no part of it.
 
     Raises:
         ValueError: There is none, one is weak (G3), or one is there twice. Names its place, never the key.
     """
     if not texts:
         raise ValueError("there is no key; make one with `plughost encryption new-key`")
+    texts = [text.strip() for text in texts]
     for place, text in enumerate(texts):
         if (fault := _weakness(text)) is not None:
             raise ValueError(f"key {place + 1} {fault}; make one with `plughost encryption new-key`")
@@ -78,7 +97,9 @@ def ring(texts: Sequence[str]) -> tuple[Master, ...]:
 def _weakness(text: str) -> str | None:
     if len(text.encode()) < SHORTEST:
         return f"is shorter than {SHORTEST} bytes"
-    if len(set(text)) < FEWEST:
+    steps = [ord(after) - ord(before) for before, after in pairwise(text)]
+    counted_up = 2 * sum(step in (0, 1) for step in steps) > len(steps)
+    if len(set(text)) < FEWEST or counted_up or text in (text + text)[1:-1]:
         return "is not random"
     if any(word in text.lower() for word in TELLTALES):
         return "is a placeholder, not a secret"

@@ -365,6 +365,8 @@ def as_event(row: Row, box: SecretBox | None, upcasters: Upcasters) -> Event:
 def _snapshot(database: Database, row: SnapshotRow, box: SecretBox | None) -> Snapshot:
     if database.snapshot_hash(row[:-1]) != bytes(row.hash):
         raise ValueError("it is damaged: its hash does not fit")
+    if box is not None and not row.sealed:
+        raise ValueError("it is not sealed: it is older than the key, or somebody else's")
     state = orjson.loads(_opened(row.data, row.sealed, box, seal_context(row.name, row.stream, str(row.version))))
     return Snapshot(row.name, row.stream, row.version, row.schema, row.time / 1e6, state)
 
