@@ -1,4 +1,4 @@
-"""From a built host to a called tool, with nothing but pip: the path of a plugin author."""
+"""From a built host to a called tool: the path of a plugin author."""
 
 from __future__ import annotations
 
@@ -36,10 +36,15 @@ class Author:
 
     def run(self, *command: str, within: str = "") -> str:
         """Run a program of the environment; gives what it printed."""
-        program = str(self.folder / "env" / "bin" / command[0])
+        return self._run(str(self.folder / "env" / "bin" / command[0]), *command[1:], within=within)
+
+    def install(self, *what: str) -> None:
+        self._run(*UV, "pip", "install", "--quiet", f"--python={self.folder / 'env'}", *what)
+
+    def _run(self, *command: str, within: str = "") -> str:
         cut_off = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
         done = subprocess.run(
-            [program, *command[1:]],
+            command,
             cwd=self.folder / within,
             env=cut_off,
             capture_output=True,
@@ -48,9 +53,6 @@ class Author:
         )
         assert done.returncode == 0, f"{command} failed: {done.stdout}{done.stderr}"
         return done.stdout
-
-    def install(self, *what: str) -> None:
-        self.run("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def wheel(dist: Path) -> Path:
 def author(dist: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Author:
     """An author who installed the host, made a plugin with it, and installed that."""
     author = Author(tmp_path_factory.mktemp("author"))
-    venv.create(author.folder / "env", with_pip=True)
+    venv.create(author.folder / "env")
     author.install(str(wheel))
     author.run("plughost", "new", "sea-shanty")
     author.install(f"--find-links={dist}", "./sea-shanty[test]")
