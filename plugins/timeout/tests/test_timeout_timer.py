@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -125,3 +127,42 @@ async def test_cancels_again_what_swallows_it(virtual_clock: VirtualClock, caplo
     assert virtual_clock.monotonic() - began == 3 + 5 + 5
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert "'stubborn' was cancelled at its time limit 1 times, and still runs" in caplog.text
+
+
+class _Held:
+    """Something that a call has in its context."""
+
+
+_HELD: ContextVar[_Held | None] = ContextVar("held", default=None)
+
+
+async def test_keeps_nothing_of_a_call_that_is_over() -> None:
+    """The loop keeps a timer that was stopped until its time has come; the context of the call is gone by then."""
+    held = _Held()
+    gone = weakref.ref(held)
+    token = _HELD.set(held)
+    timer = Timer(100, "call")
+    _HELD.reset(token)
+    timer.stop()
+    del held, token
+    assert gone() is None
+
+
+async def test_runs_out_in_the_context_of_its_call(caplog: pytest.LogCaptureFixture) -> None:
+    """What it logs belongs to the call."""
+    seen: list[_Held | None] = []
+
+    def note(_: logging.LogRecord) -> bool:
+        seen.append(_HELD.get())
+        return True
+
+    caplog.handler.addFilter(note)
+    held = _Held()
+    token = _HELD.set(held)
+    timer = Timer(1, "call")
+    _HELD.reset(token)
+    for _ in range(2):
+        with suppress(asyncio.CancelledError):
+            await anyio.sleep(10)
+    timer.stop()
+    assert seen == [held]

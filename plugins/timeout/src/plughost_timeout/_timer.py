@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context, copy_context
 
 logger = logging.getLogger("plughost.timeout")
 
 AGAIN = 5.0
 """Seconds after which something that did not end when it was cancelled is cancelled once more."""
+
+_NOTHING = Context()
+"""The loop keeps a cancelled timer for a while, and the context in it: so the call's, with all of the call, is not."""
 
 
 class Timer:
@@ -30,7 +34,7 @@ class Timer:
         self._what = what
         self._cancelled = 0
         self._loop = asyncio.get_running_loop()
-        self._handle = self._loop.call_later(seconds, self._expire)
+        self._handle = self._loop.call_later(seconds, copy_context().run, self._expire, context=_NOTHING)
 
     def _expire(self) -> None:
         if self._cancelled:
