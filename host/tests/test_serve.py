@@ -28,6 +28,7 @@ pytestmark = pytest.mark.anyio
 LIMIT = 20
 SERVER = """
     import os
+    import time
     from pathlib import Path
 
     import anyio
@@ -44,6 +45,13 @@ SERVER = """
     @mcp.tool()
     async def pid() -> int:
         return os.getpid()
+
+    @mcp.tool()
+    def stuck() -> str:
+        with folder.joinpath("entered").open("a") as file:
+            file.write(".")
+        time.sleep(3600)
+        return "late"
 
     @mcp.tool()
     async def hold() -> str:
@@ -254,12 +262,13 @@ async def test_open_streams_do_not_hold_up_the_exit(served: Served) -> None:
         await listening.aclose()
 
 
-async def test_a_hung_call_ends_with_the_drain(served: Served) -> None:
-    """At `drain_timeout` the process gives up on it, says so, and ends with 1."""
+@pytest.mark.parametrize("tool", ["hold", "stuck"])
+async def test_a_hung_call_ends_with_the_drain(served: Served, tool: str) -> None:
+    """At `drain_timeout` the process gives up on it, says so, and ends with 1; in a thread, too."""
     served.write(host="drain_timeout = 0.3")
     with served.running() as process, anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(served.call, "hold")
+            tasks.start_soon(served.call, tool)
             await anyio.to_thread.run_sync(wait_for, served.entered, "the call")
             process.send_signal(signal.SIGTERM)
             assert await anyio.to_thread.run_sync(process.wait, LIMIT) == 1, served.log

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
@@ -38,11 +40,13 @@ LISTEN_FD = "PLUGHOST_LISTEN_FD"
 WORKERS_FOLDER = "PLUGHOST_WORKERS_FOLDER"
 """Environment variable by which workers know the folder that their plugins share; it goes when the last one ends."""
 GRACE = 1.0
-"""Seconds after the drain when the server cuts what is left."""
+"""Seconds after the drain when the server cuts what is left, and after the end for threads that have to end."""
 LINES = 1000
 """Lines of the log that may wait for who reads stderr."""
 FLUSH = 1.0
 """Seconds in which they are written at the end."""
+_Speak = Callable[["_Serving"], Awaitable[None]]
+"""Serves clients until it is to leave."""
 LEAVE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """Signals that ask the host to leave; the second one ends it at once."""
 
@@ -53,10 +57,10 @@ def serve(path: Path, *, stdio: bool = False, watch: bool = False, workers: int 
     config = load_config(path)
     _configure_logging(config, trace=trace)
     if wire is not None:
-        return anyio.run(_Serving(config, watch=watch, trace=trace).run, partial(_speak, wire))
+        return _run(_Serving(config, watch=watch, trace=trace).run, partial(_speak, wire))
     with bind(config) as listener:
         if workers == 1:
-            return anyio.run(_Serving(config, watch=watch, trace=trace).run, partial(_listen, listener))
+            return _run(_Serving(config, watch=watch, trace=trace).run, partial(_listen, listener))
         _check_shareable(config)
         create_host(config).check()
         options = [name for name, given in (("--watch", watch), ("--trace-plugins", trace)) if given]
@@ -80,7 +84,21 @@ def run_command(command: list[str], *, plugins: list[str], http: bool) -> int:
     )
     _configure_logging(config, trace=False)
     how = partial(_speak, wire) if wire is not None else partial(_listen, bind(config))
-    return anyio.run(_Serving(config).run, how)
+    return _run(_Serving(config).run, how)
+
+
+def _run(work: Callable[[_Speak], Awaitable[int]], speak: _Speak) -> int:
+    """Run to the end, and end: Python would wait for threads that nothing can stop, a tool's or an exporter's."""
+    code = anyio.run(work, speak)
+    deadline = time.monotonic() + GRACE
+    threads = [item for item in threading.enumerate() if not item.daemon and item is not threading.main_thread()]
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if left := [thread.name for thread in threads if thread.is_alive()]:
+        logger.warning("threads are left behind that do not end: %s", ", ".join(left))
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def _literal(text: str) -> str:
@@ -231,7 +249,7 @@ class _Serving:
         self.drained = True
         self._started = False
 
-    async def run(self, speak: Callable[[_Serving], Awaitable[None]]) -> int:
+    async def run(self, speak: _Speak) -> int:
         """Enter the host, let `speak` serve clients until `leaving` is set, and say whether every call finished."""
         failure: PlughostError | None = None
         with anyio.open_signal_receiver(*LEAVE, signal.SIGHUP) as signals:
@@ -248,7 +266,7 @@ class _Serving:
             raise failure
         return 0 if self.drained else 1
 
-    async def _serve(self, speak: Callable[[_Serving], Awaitable[None]], tasks: TaskGroup) -> None:
+    async def _serve(self, speak: _Speak, tasks: TaskGroup) -> None:
         host, source = self.host, self.host.config.source
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(host)

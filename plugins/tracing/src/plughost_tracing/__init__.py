@@ -60,13 +60,17 @@ class TracingPlugin(MCPPlugin[TracingConfig]):
         self._installed.enter_context(installed(self.spans.libraries))
 
     async def unregister(self) -> None:
-        """Export what waits, within `timeout`."""
+        """Export what waits, within `timeout` and the host's own limit."""
         self._installed.close()
-        with anyio.move_on_after(self.config.timeout) as waiting:
-            await anyio.to_thread.run_sync(self._processor.shutdown, abandon_on_cancel=True)
-        if waiting.cancelled_caught:
-            logger.warning("%s: spans that were not exported within %s s are lost", self.name, self.config.timeout)
-            self.exports.shutdown()
+        exported = False
+        try:
+            with anyio.move_on_after(self.config.timeout):
+                await anyio.to_thread.run_sync(self._processor.shutdown, abandon_on_cancel=True)
+                exported = True
+        finally:
+            if not exported:
+                logger.warning("%s: spans that %s did not take in time are lost", self.name, self.config.url)
+                self.exports.shutdown()
 
     @hookimpl
     def plughost_middleware(self) -> Iterable[Middleware]:
