@@ -78,6 +78,10 @@ def test_audience(audience: object) -> None:
         ({"nbf": [0]}, Reason.MALFORMED),
         ({"sub": None}, Reason.SUBJECT),
         ({"sub": 7}, Reason.SUBJECT),
+        ({"sub": "alice\n2026-01-01 INFO bob"}, Reason.SUBJECT),
+        ({"sub": "alice\x00"}, Reason.SUBJECT),
+        ({"sub": "\ud800"}, Reason.SUBJECT),
+        ({"sub": "auth0|Åsa Öberg"}, None),
         ({"cnf": {"jkt": "x"}}, Reason.BOUND),
     ],
 )
@@ -91,6 +95,7 @@ def test_times_and_subject(changes: dict[str, Any], reason: Reason | None) -> No
     [
         ({"typ": "ID"}, Reason.TYPE),
         ({"typ": "Refresh"}, Reason.TYPE),
+        ({"typ": "Offline"}, Reason.TYPE),
         ({"token_use": "id"}, Reason.TYPE),
         ({"token_type": "refresh_token"}, Reason.TYPE),
         ({"typ": "Bearer", "token_type": "Bearer", "token_use": "access"}, None),

@@ -202,12 +202,13 @@ def add() -> str:
         assert (await caller.call_tool("add", {})).structured_content == {"result": "added"}
 
 
-def test_new_key() -> None:
+@pytest.mark.parametrize("name", ["ci", "ada's laptop", 'a "b" c.d', "Åsa"])
+def test_new_key(name: str) -> None:
     """`plughost auth new-key` prints a key that fits the table it prints; two keys are never the same."""
-    found = CliRunner().invoke(auth, ["new-key", "ci"])
+    found = CliRunner().invoke(auth, ["new-key", name])
     key = found.stdout.strip()
     table = tomllib.loads(found.stderr)["plugins"]["auth"]
-    assert table["keys"]["ci"]["sha256"] == sha256(key.encode()).hexdigest()
+    assert table["keys"][name]["sha256"] == sha256(key.encode()).hexdigest()
     AuthConfig.model_validate(table)
     assert key != CliRunner().invoke(auth, ["new-key"]).stdout.strip()
     assert len(key) >= 43

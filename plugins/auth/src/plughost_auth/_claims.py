@@ -14,7 +14,7 @@ from plughost import Principal
 
 LATEST = 1e12
 """Seconds since the epoch beyond which nothing is a time; milliseconds, for one, are not."""
-OTHER_KINDS = frozenset({"id", "id_token", "refresh", "refresh_token"})
+OTHER_KINDS = frozenset({"id", "id_token", "refresh", "refresh_token", "offline", "logout"})
 """What tokens that are no access tokens say of themselves, as those of Keycloak, Cognito and Hydra do."""
 
 
@@ -111,7 +111,7 @@ def verify_claims(claims: Mapping[str, Any], expected: Expected, now: float) -> 
         raise RejectedToken(Reason.BOUND)
     names = expected.names
     subject = claim(claims, names.subject)
-    if not isinstance(subject, str) or not subject:
+    if not isinstance(subject, str) or not subject or not subject.isprintable():  # it stands in logs and keys
         raise RejectedToken(Reason.SUBJECT)
     tenant = claim(claims, names.tenant) if names.tenant else None
     principal = Principal(

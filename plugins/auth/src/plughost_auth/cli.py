@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 from hashlib import sha256
 
@@ -26,4 +28,5 @@ def new_key(name: str) -> None:
     key = PREFIX + secrets.token_urlsafe(32)
     digest = sha256(key.encode()).hexdigest()
     click.echo(key)
-    click.echo(f'\n[plugins.auth.keys.{name}]\nsha256 = "{digest}"', err=True)
+    place = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+    click.echo(f'\n[plugins.auth.keys.{place}]\nsha256 = "{digest}"', err=True)
