@@ -33,20 +33,6 @@ def anyio_backend(virtual_clock: VirtualClock) -> tuple[str, dict[str, Any]]:
     return virtual_clock.backend
 
 
-class Who(Plugin):
-    """Says who calls, as an authenticating plugin would: the tool's argument `tenant`, or `subject`."""
-
-    @hookimpl
-    def plughost_middleware(self) -> list[Middleware]:
-        return [Middleware(self.name_it, Phase.ADMIT)]
-
-    async def name_it(self, call: Call, call_next: CallNext) -> Result:
-        said = call.params.get("arguments") or {}
-        if said:
-            call.principal = Principal(said.get("subject", "ann"), tenant=said.get("tenant"))
-        return await call_next(call)
-
-
 def provider(seconds: float = 1.0, name: str = "notes") -> ScriptedProvider:
     made = ScriptedProvider(name, tools=[f"{name}-add"], resources=[f"{name}://1"])
     made.script(f"{name}-add", [Pause(seconds), text("done")])
@@ -58,7 +44,9 @@ def plugin(**config: Any) -> BulkheadPlugin:
 
 
 def call(host: Host, name: str = "notes", **who: str) -> Awaitable[dict[str, Any]]:
-    return host.dispatch(make_call("tools/call", {"name": f"{name}-add", "arguments": who}))
+    """A call of whoever is named by `tenant` or `subject`, which the tool is told too."""
+    principal = Principal(who.get("subject", "ann"), tenant=who.get("tenant")) if who else None
+    return host.dispatch(make_call("tools/call", {"name": f"{name}-add", "arguments": who}, principal=principal))
 
 
 def call_until(host: Host, deadline: float) -> Awaitable[dict[str, Any]]:
@@ -193,7 +181,7 @@ async def test_free_slot_beats_the_deadline(host: HostFactory, virtual_clock: Vi
 async def test_no_tenant_starves_another(host: HostFactory) -> None:
     """A tenant with a hundred slow calls does not keep another from its half of the slots."""
     notes = provider(10)
-    running = await host(Who(name="who"), plugin(limit=4, max_wait="1h"), providers=[notes])
+    running = await host(plugin(limit=4, max_wait="1h"), providers=[notes])
     flood = start(running, 100, tenant="loud")
     await notes.received(4)
     quiet = start(running, 4, tenant="quiet")
@@ -208,7 +196,7 @@ async def test_no_tenant_starves_another(host: HostFactory) -> None:
 
 async def test_parties(host: HostFactory) -> None:
     """Who has no tenant is a party alone; those whom nobody authenticated are one."""
-    running = await host(Who(name="who"), plugin(limit=1), providers=[provider()])
+    running = await host(plugin(limit=1), providers=[provider()])
     tasks = [
         *start(running, 1, tenant="acme", subject="ann"),
         *start(running, 1, tenant="acme", subject="bob"),
@@ -229,7 +217,7 @@ async def test_several_limits(host: HostFactory) -> None:
     """G4: a call holds a slot of each limit or of none: a tenant at its own limit leaves the provider's to others."""
     notes = provider()
     limits = [{"limit": 1, "per": ["tenant"]}, {"limit": 1, "per": ["provider", "principal"]}]
-    running = await host(Who(name="who"), plugin(limit=2, limits=limits), providers=[notes])
+    running = await host(plugin(limit=2, limits=limits), providers=[notes])
     tasks = [*start(running, 2, tenant="a"), *start(running, 1, tenant="b", subject="bob")]
     await notes.received(2)
     assert [item.params["arguments"]["tenant"] for item in notes.calls] == ["a", "b"]
@@ -285,7 +273,7 @@ async def test_slot_handed_to_a_cancelled_call_goes_on(host: HostFactory) -> Non
 
 async def test_full_queue_is_shared(host: HostFactory) -> None:
     """A tenant that fills the queue loses its last place to another one, and is told that the queue is full."""
-    running = await host(Who(name="who"), plugin(limit=1, max_queue=2, max_wait="1h"), providers=[provider(10)])
+    running = await host(plugin(limit=1, max_queue=2, max_wait="1h"), providers=[provider(10)])
     *others, last = start(running, 3, tenant="loud")
     await anyio.sleep(1)
     others += start(running, 1, tenant="quiet")
@@ -369,7 +357,7 @@ async def test_holds_under_chaos(host: HostFactory, seed: int, virtual_clock: Vi
         Rule(Disconnect(5), rate=0.02),
     ]
     bulkhead = plugin(limit=8, max_queue=50, max_wait="20s", limits=[{"limit": 3, "per": ["tenant"]}])
-    running = await host(Who(name="who"), bulkhead, providers=[Faulty(notes, Faults(rules, seed=seed))])
+    running = await host(bulkhead, providers=[Faulty(notes, Faults(rules, seed=seed))])
     most = 0
 
     async def one(number: int) -> None:
@@ -396,7 +384,7 @@ async def test_metrics(host: HostFactory) -> None:
     bulkhead = plugin(limit=1, per=["provider", "tenant"])
     where = "plugin=bulkhead provider=notes bulkhead.per=provider tenant"
     with collecting(meter) as collector:
-        running = await host(Who(name="who"), bulkhead, providers=[provider()])
+        running = await host(bulkhead, providers=[provider()])
         tasks = [*start(running, 2, tenant="a"), *start(running, 1, tenant="b")]
         await anyio.sleep(0.5)
         assert collector.points() == {

@@ -72,9 +72,7 @@ def provider(name: str = "notes") -> Counting:
 
 
 def read(uri: str = ONE, *, who: Principal | None = None, **options: Any) -> Call:
-    call = make_call("resources/read", {"uri": uri}, **options)
-    call.principal = who
-    return call
+    return make_call("resources/read", {"uri": uri}, principal=who, **options)
 
 
 def search(
@@ -86,9 +84,7 @@ def search(
     **params: Any,
 ) -> Call:
     body = {"name": name, "arguments": {"q": "x"}, **params}
-    call = make_call("tools/call", body, protocol_version=protocol_version, line=line)
-    call.principal = who
-    return call
+    return make_call("tools/call", body, principal=who, protocol_version=protocol_version, line=line)
 
 
 def said(result: Mapping[str, Any]) -> str:
@@ -284,8 +280,7 @@ async def test_a_filter_stands_outside_and_filters_kept_lists_too(virtual_clock:
     notes.advice = {"ttlMs": 60_000, "cacheScope": "public"}
     async with make_host(Hiding(name="hiding"), CachePlugin(), providers=[notes], clock=virtual_clock) as host:
         for subject in ("add", "search", "add", "nobody"):
-            call = make_call("tools/list")
-            call.principal = Principal(subject)
+            call = make_call("tools/list", principal=Principal(subject))
             names = [tool["name"] for tool in (await host.dispatch(call))["tools"]]
             assert names == ([subject] if subject != "nobody" else [])
         assert notes.listed == 1

@@ -28,8 +28,8 @@ ANN = Principal("ann", issuer="https://id.example", tenant="acme", roles=frozens
 
 def asked(arguments: Any = None, *, meta: dict[str, Any] | None = None, who: Principal | None = None) -> Call:
     params = {"name": "add", "arguments": {"a": 1} if arguments is None else arguments}
-    call = make_call("tools/call", params | ({"_meta": meta} if meta is not None else {}))
-    call.provider, call.local_name, call.principal = "notes", "add", who
+    call = make_call("tools/call", params | ({"_meta": meta} if meta is not None else {}), principal=who)
+    call.provider, call.local_name = "notes", "add"
     return call
 
 

@@ -13,20 +13,24 @@ from mcp_types import LOG_LEVEL_META_KEY
 from meters import collecting
 from plughost import (
     Call,
-    CallNext,
     Host,
     Kind,
-    MCPPlugin,
-    Middleware,
-    Phase,
     Principal,
     Refusal,
     Result,
-    hookimpl,
 )
 from plughost_dedup import IDEMPOTENCY_KEY, DedupConfig, DedupPlugin
 from plughost_dedup._metrics import meter
-from plughost_testing import Line, Pause, ScriptedProvider, VirtualClock, make_call, make_host, text
+from plughost_testing import (
+    Line,
+    Pause,
+    RecordingMiddleware,
+    ScriptedProvider,
+    VirtualClock,
+    make_call,
+    make_host,
+    text,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -36,31 +40,25 @@ def anyio_backend(virtual_clock: VirtualClock) -> tuple[str, dict[str, Any]]:
     return virtual_clock.backend
 
 
-class Who(MCPPlugin):
-    """Takes the principal out of `_meta`, and the deadline, as other plugins would set them."""
-
-    @hookimpl
-    def plughost_middleware(self) -> list[Middleware]:
-        return [Middleware(self.name_caller, Phase.ADMIT)]
-
-    async def name_caller(self, call: Call, call_next: CallNext) -> Result:
-        if "test/who" in call.meta:
-            call.principal = Principal(call.meta["test/who"])
-            call.params = {**call.params, "_meta": {k: v for k, v in call.meta.items() if k != "test/who"}}
-        call.deadline = call.state.get("deadline")
-        return await call_next(call)
-
-
 class Stage:
     """A host with the plugin, and a provider whose tool takes a second."""
 
     def __init__(self, host: Host, plugin: DedupPlugin, provider: ScriptedProvider) -> None:
         self.host, self.plugin, self.provider = host, plugin, provider
 
-    def call(self, name: str = "add", *, line: Line | None = None, version: str = "2026-07-28", **params: Any) -> Call:
+    def call(
+        self,
+        name: str = "add",
+        *,
+        who: str | None = None,
+        line: Line | None = None,
+        version: str = "2026-07-28",
+        **params: Any,
+    ) -> Call:
         meta = params.pop("meta", {})
         body = {"name": name, "arguments": {"a": 1}, "_meta": meta, **params}
-        return make_call("tools/call", body, line=line, protocol_version=version)
+        principal = None if who is None else Principal(who)
+        return make_call("tools/call", body, principal=principal, line=line, protocol_version=version)
 
     def start(self, name: str = "add", **params: Any) -> asyncio.Task[Result]:
         return asyncio.ensure_future(self.host.dispatch(self.call(name, **params)))
@@ -79,7 +77,7 @@ async def stages(virtual_clock: VirtualClock) -> AsyncIterator[Any]:
         provider.script("add", [Pause(1), text("done")])
         provider.script("pay", [Pause(1), text("paid")])
         plugin = DedupPlugin(DedupConfig(**{"tools": ["add"], **config}), name="dedup")
-        context = make_host(Who(name="who"), plugin, providers=[provider], clock=virtual_clock)
+        context = make_host(plugin, providers=[provider], clock=virtual_clock)
         stack.append(context)
         host = await context.__aenter__()
         await anyio.sleep(0.1)  # what happened at the start is told by then
@@ -120,8 +118,8 @@ async def test_a_tool_that_is_not_named_is_never_shared(stages: Any) -> None:
 async def test_two_principals_never_share(stages: Any) -> None:
     """Equal arguments of two callers are two executions, concurrent or one after the other (K2)."""
     stage = await stages(window=60)
-    await asyncio.gather(*(stage.start(meta={"test/who": who}) for who in ("ann", "bob", "ann")))
-    await stage.start(meta={"test/who": "cid"})
+    await asyncio.gather(*(stage.start(who=who) for who in ("ann", "bob", "ann")))
+    await stage.start(who="cid")
     assert stage.runs == 3
 
 
@@ -309,7 +307,7 @@ async def test_each_principal_has_its_own_keys(stages: Any) -> None:
     """Nobody learns from a key what others do with it (K2)."""
     stage = await stages()
     for who in ("ann", "bob"):
-        await stage.start("pay", meta=with_key(**{"test/who": who}), arguments={"who": who})
+        await stage.start("pay", who=who, meta=with_key(), arguments={"who": who})
     assert stage.runs == 2
 
 
@@ -339,8 +337,8 @@ async def test_each_caller_keeps_its_own_deadline(stages: Any, virtual_clock: Vi
     stage = await stages()
     stage.provider.script("add", [Pause(5), text("done")])
     hurried, patient = stage.call(), stage.call()
-    hurried.state["deadline"] = virtual_clock.monotonic() + 2
-    patient.state["deadline"] = virtual_clock.monotonic() + 9
+    hurried.deadline = virtual_clock.monotonic() + 2
+    patient.deadline = virtual_clock.monotonic() + 9
     tasks = [asyncio.ensure_future(stage.host.dispatch(call)) for call in (hurried, patient)]
     with pytest.raises(Refusal, match="did not answer within 2 s, which were left until its deadline"):
         await tasks[0]
@@ -415,7 +413,7 @@ async def test_a_follower_of_the_next_generation_keeps_the_old_one_alive(stages:
     old = stage.start()
     await anyio.sleep(1)
     pipeline = stage.host.generation.pipeline
-    change = asyncio.ensure_future(stage.host.register(Who(name="other")))
+    change = asyncio.ensure_future(stage.host.register(RecordingMiddleware(name="other")))
     await anyio.sleep(0.5)
     new = stage.start()
     await anyio.sleep(0.5)

@@ -44,11 +44,7 @@ def limiter(name: str = "rate-limit", **config: Any) -> RateLimitPlugin:
 
 
 def tool(name: str = "add", who: Principal | None = None, address: str | None = None) -> Call:
-    return caller(make_call("tools/call", {"name": name, "arguments": {}}), who, address)
-
-
-def caller(call: Call, who: Principal | None, address: str | None = None) -> Call:
-    call.principal = who
+    call = make_call("tools/call", {"name": name, "arguments": {}}, principal=who)
     if address is not None:
         call.request = Request({"type": "http", "headers": [], "client": (address, 4711)})
     return call
@@ -219,7 +215,7 @@ people = st.one_of(st.none(), st.builds(Principal, names, names, st.one_of(st.no
 @given(people, people, st.permutations(["tenant", "principal", "provider", "tool"]))
 def test_identities_never_collide(one: Principal | None, other: Principal | None, per: list[Any]) -> None:
     """Two callers have the same bucket if they are the same, whatever their names are made of."""
-    calls = [caller(make_call("tools/call", {"name": "t"}), who) for who in (one, other)]
+    calls = [tool("t", who) for who in (one, other)]
     seen = [labels(call, per) for call in calls]
     nobody = Principal("")
     assert (digest(seen[0]) == digest(seen[1])) == ((one or nobody) == (other or nobody))

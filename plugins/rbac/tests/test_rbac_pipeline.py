@@ -95,9 +95,7 @@ ADA = Principal("ada", roles=frozenset({"r"}))
 
 
 def call_of(method: str, params: Mapping[str, Any], who: Principal | None = ADA, version: str = "") -> Call:
-    call = make_call(method, params, protocol_version=version or LATEST_MODERN_VERSION)
-    call.principal = who
-    return call
+    return make_call(method, params, principal=who, protocol_version=version or LATEST_MODERN_VERSION)
 
 
 async def asked(host: Host, method: str, params: Mapping[str, Any], who: Principal | None = ADA) -> Any:

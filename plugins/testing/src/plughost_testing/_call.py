@@ -12,7 +12,7 @@ from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.transport_context import TransportContext
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, PROTOCOL_VERSION_META_KEY
 from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
-from plughost import Call
+from plughost import Call, Principal
 
 _ids = count(1)
 
@@ -59,15 +59,19 @@ def make_call(
     params: Mapping[str, Any] | None = None,
     *,
     protocol_version: str = LATEST_MODERN_VERSION,
+    principal: Principal | None = None,
     line: Line | None = None,
 ) -> Call:
     """A call as a client would make it: for `host.dispatch`, or to hand to a middleware alone.
 
-    What plugins further out would have set, such as the principal, is set on it afterwards.
+    `principal` is whom a plugin further out would have found to be the caller; what else it would have set, such as
+    a deadline, is set on the call afterwards.
     """
     body = dict(params or {})
     if protocol_version in MODERN_PROTOCOL_VERSIONS:
         envelope = {PROTOCOL_VERSION_META_KEY: protocol_version, CLIENT_CAPABILITIES_META_KEY: {}}
         body["_meta"] = {**envelope, **body.get("_meta", {})}
     connection = Connection.from_envelope(protocol_version, None, {})
-    return Call(method, body, connection=connection, dispatch=line or Line())
+    call = Call(method, body, connection=connection, dispatch=line or Line())
+    call.principal = principal
+    return call
