@@ -25,6 +25,7 @@ from plughost_testing import (
 from plughost_testing._provider import prompt, template, tool
 from plughost_validation import META, ValidationConfig, ValidationPlugin
 from plughost_validation._schema import CompiledSchema
+from plughost_validation._tools import Tools
 
 pytestmark = pytest.mark.anyio
 
@@ -242,6 +243,37 @@ async def test_schemas_change(host: HostFactory, notes: ScriptedProvider, monkey
     assert compiled[first:] == [{"type": "object"}]
 
 
+async def test_one_is_not_true(host: HostFactory) -> None:
+    """A schema in which `1` becomes `true`, which to Python is the same, is another."""
+    listed = {"type": "object", "properties": {"level": {"const": 1}}}
+    provider = ScriptedProvider("levels", tools=[tool("set", inputSchema=listed)])
+    running = await host(validation(), providers=[provider])
+    assert "isError" not in await send(running, name="set", arguments={"level": 1})
+    catalog = running.generation.catalog
+    changed = {"type": "object", "properties": {"level": {"const": True}}}
+    provider.change(Kind.TOOLS, [tool("set", title="Set", inputSchema=changed)])
+    while running.generation.catalog is catalog:
+        await running.clock.sleep(0.01)
+    assert (await send(running, name="set", arguments={"level": 1}))["isError"]
+
+
+async def test_compiled_schemas_take_so_much_and_no_more(host: HostFactory) -> None:
+    """However many large schemas a provider lists: those compiled first are given up, and made anew (P6)."""
+    schemas = [{"type": "object", "properties": {"a": {"pattern": f"^a{{500}}{n}"}}} for n in range(20)]
+    tools = [tool(f"t{n}", inputSchema=schema) for n, schema in enumerate(schemas)]
+    broken = tool("broken", inputSchema={"type": "nothing"})
+    running = await host(validation(), providers=[ScriptedProvider("large", tools=[broken, *tools])])
+    kept = Tools(running, "validation", CompiledSchema, most=2000)
+    for name in kept.names():
+        kept.find(name)
+        assert sum(found.size for found in kept.compiled.values()) <= 2000
+    assert [name for name in kept.compiled if name != "broken"] == ["t17", "t18", "t19"]
+    assert kept.compiled["broken"].fault is not None
+    first = kept.find("t0")
+    assert first is not None
+    assert first is kept.find("t0")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Results
 # ---------------------------------------------------------------------------------------------------------------------
@@ -368,6 +400,14 @@ async def test_prompts(arguments: Any, words: str, host: HostFactory, notes: Scr
     assert caught.value.code == INVALID_PARAMS
     assert notes.calls == []
     assert "messages" in await send(running, "prompts/get", name="ask", arguments={"topic": "a", "unknown": "b"})
+
+
+@pytest.mark.parametrize("listed", ["topic", ["topic"], [{"name": ["topic"], "required": True}], {"topic": 1}, 7])
+async def test_odd_definitions_of_prompts(listed: Any, host: HostFactory) -> None:
+    """What a provider lists for arguments may be anything: nothing is required by what says nothing."""
+    provider = ScriptedProvider("odd", prompts=[{"name": "ask", "arguments": listed}])
+    running = await host(validation(), providers=[provider])
+    assert "messages" in await send(running, "prompts/get", name="ask", arguments={})
 
 
 async def test_completions(host: HostFactory, notes: ScriptedProvider) -> None:

@@ -158,6 +158,16 @@ def test_formats() -> None:
     assert accepts({"format": "unheard-of"}, "x", formats=True)
 
 
+@pytest.mark.parametrize("value", [{"\ud800": 1}, {"a": "\ud800"}, ["\ud800"]])
+def test_half_a_surrogate_pair(value: Any) -> None:
+    """No text that can be sent, so no JSON; told like any other violation, and no failure of the plugin (G1)."""
+    schema = {"additionalProperties": {"type": "integer"}, "items": {"pattern": "a"}}
+    assert not CompiledSchema(schema).accepts_small(value)
+    assert [(rule, words) for _, rule, words in check(schema, value)] == [
+        ("json", "must be JSON, whose strings hold no half of a surrogate pair")
+    ]
+
+
 def test_panics(monkeypatch: pytest.MonkeyPatch) -> None:
     """A panic of the validator is an error of the call or the schema, and ends nothing else (G1)."""
 

@@ -144,9 +144,9 @@ class ValidationPlugin(MCPPlugin[ValidationConfig]):
             if not isinstance(value, str):
                 raise self._malformed(call, _argument(name), "must be a string")
         route = self._host.generation.catalog.routes[Kind.PROMPTS].get(call.target)
-        for argument in (route.entry.get("arguments") or ()) if route is not None else ():
-            if argument.get("required") and argument.get("name") not in arguments:
-                raise self._malformed(call, _argument(argument.get("name")), "is required")
+        for name in _required(route.entry) if route is not None else ():
+            if name not in arguments:
+                raise self._malformed(call, _argument(name), "is required")
         result = await call_next(call)
         self._check_size(call, result)
         return result
@@ -294,6 +294,13 @@ class ValidationPlugin(MCPPlugin[ValidationConfig]):
             self._tools.find(name)
             await self._host.clock.sleep(0)
         return await self.show(parameters)
+
+
+def _required(prompt: Mapping[str, Any]) -> list[str]:
+    """The arguments that a prompt cannot do without. What providers list may be anything."""
+    listed = prompt.get("arguments")
+    found = [item for item in listed if isinstance(item, Mapping)] if isinstance(listed, list | tuple) else []
+    return [name for item in found if item.get("required") is True and isinstance(name := item.get("name"), str)]
 
 
 def _argument(name: Any) -> str:

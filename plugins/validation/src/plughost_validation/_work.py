@@ -133,7 +133,10 @@ class Work:
     """
 
     def __init__(self, schema: Any, *, max_nodes: int, formats: bool = False) -> None:
-        self._nodes = _Graph(schema, max_nodes, formats=formats).nodes
+        graph = _Graph(schema, max_nodes, formats=formats)
+        self._nodes = graph.nodes
+        self.size = graph.size
+        """Of all patterns, in positions."""
         try:
             sorter = TopologicalSorter({index: _edges(node) for index, node in enumerate(self._nodes)})
             self._order = tuple(sorter.static_order())
@@ -225,7 +228,8 @@ class _Graph:
         self.nodes: list[Node] = []
         self._root = schema
         self._max_nodes = max_nodes
-        self._size = 0.0
+        self.size = 0.0
+        """Of all patterns, in positions."""
         self._index: dict[int, int] = {}
         self._resources: dict[str, Any] = {}
         self._anchors: dict[tuple[str, str], Any] = {}
@@ -385,8 +389,8 @@ class _Graph:
 
     def _pattern(self, pattern: str) -> Cost:
         positions, size, backtracks = cost_of(pattern)
-        self._size += size
-        if self._size > MAX_SIZE:
+        self.size += size
+        if self.size > MAX_SIZE:
             raise UnusableSchema("its patterns are too large once their repeats are written out")
         per_character = positions * STEPS_PER_POSITION
         if not backtracks:
