@@ -6,12 +6,15 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from threading import Event
 from typing import Any
 
 import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
 from opentelemetry import trace
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from otlp_receiver import Collector, grpc_collector, http_collector
 from plughost import Call, CallNext, Host, MCPPlugin, Middleware, Phase, Result, hookimpl
@@ -345,7 +348,35 @@ async def test_a_collector_that_refuses_makes_health_degraded(traced: Any, colle
         await host.dispatch(call("add"))
         await anyio.to_thread.run_sync(plugin._processor.force_flush)
         await check.check()
-        assert await host.run_operation("tracing", "show") == {"exported": 2, "lost": 2, "failing": False}
+        counted = {"exported": 2, "lost": 2, "dropped": 0, "waiting": 0}
+        assert await host.run_operation("tracing", "show") == {**counted, "failing": False}
+
+
+async def test_what_does_not_fit_into_the_queue_is_counted(
+    provider: ScriptedProvider, virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where spans come faster than the collector takes them: no call waits, and the log says so once."""
+    full, go = Event(), Event()
+
+    class Slow(InMemorySpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:
+            full.set()
+            assert go.wait(10)
+            return super().export(spans)
+
+    config = TracingConfig(sample=1.0, queue=4, batch=2, layers=60)
+    plugin = TracingPlugin(config, name="tracing")
+    async with make_host(plugin, providers=[provider], clock=virtual_clock) as host:
+        plugin.exports._exporter = Slow()
+        for number in range(10):
+            await host.dispatch(make_call("tools/list"))
+            if number == 1:
+                assert full.wait(10)
+        told = await host.run_operation("tracing", "show")
+        go.set()
+    assert (told["dropped"], told["waiting"]) == (4, 4)
+    assert (plugin.exports.exported, plugin.exports.dropped) == (6, 4)
+    assert len([line for line in caplog.messages if "more are dropped" in line]) == 1
 
 
 async def test_a_failure_of_tracing_is_no_failure_of_the_call(

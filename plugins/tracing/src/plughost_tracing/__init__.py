@@ -27,7 +27,7 @@ from plughost import (
 
 from plughost_tracing._attributes import CANCELLED, LONGEST, attributes_of, error_type, name_of
 from plughost_tracing._config import TracingConfig
-from plughost_tracing._export import Watched, make_exporter, make_processor
+from plughost_tracing._export import Queue, Watched, make_exporter
 from plughost_tracing._process import IN_CALL, installed
 from plughost_tracing._sampling import parent_in, parent_in_headers
 from plughost_tracing._spans import Begun, Spans
@@ -53,8 +53,8 @@ class TracingPlugin(MCPPlugin[TracingConfig]):
         self._uris = config.resource_uris
         name = config.service_name or host.settings.name
         resource = Resource.create({"service.name": name, "service.version": host.version, **config.attributes})
-        self.exports = Watched(make_exporter(config), messages=config.messages)
-        self._processor = make_processor(config, self.exports)
+        self.exports = Watched(make_exporter(config), queue=config.queue, messages=config.messages)
+        self._processor = Queue(config, self.exports)
         self.spans = Spans(resource, self._processor, sample=config.sample, follow=config.follow, errors=config.errors)
         self._installed = ExitStack()
         self._installed.enter_context(installed(self.spans.libraries))
@@ -194,7 +194,8 @@ class TracingPlugin(MCPPlugin[TracingConfig]):
     async def show(self, _: object) -> dict[str, object]:
         """What was exported, and what was lost."""
         exports = self.exports
-        return {"exported": exports.exported, "lost": exports.lost, "failing": exports.failing}
+        counted = {"exported": exports.exported, "lost": exports.lost, "dropped": exports.dropped}
+        return {**counted, "waiting": exports.waiting, "failing": exports.failing}
 
     def _nanoseconds(self) -> int:
         return int(self._now() * 1e9)

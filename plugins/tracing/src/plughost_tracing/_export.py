@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
+from threading import Lock
 
 from opentelemetry import metrics
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -12,8 +14,10 @@ from opentelemetry.trace import Status
 
 from plughost_tracing._config import TracingConfig
 
+logger = logging.getLogger("plughost.tracing")
+
 _spans = metrics.get_meter("plughost.tracing").create_counter(
-    "plughost.tracing.spans", unit="{span}", description="Spans that were exported, or lost because it failed."
+    "plughost.tracing.spans", unit="{span}", description="Spans exported, lost with an export that failed, or dropped."
 )
 
 _SAID = frozenset({"exception.message", "exception.stacktrace"})
@@ -22,14 +26,35 @@ _SAID = frozenset({"exception.message", "exception.stacktrace"})
 class Watched(SpanExporter):
     """An exporter that counts, and says how the last export went. What errors say stays here, unless `messages`."""
 
-    def __init__(self, exporter: SpanExporter, *, messages: bool = False) -> None:
+    def __init__(self, exporter: SpanExporter, *, queue: int, messages: bool = False) -> None:
         self._exporter = exporter
+        self._queue = queue
         self._messages = messages
+        self._lock = Lock()
+        self._told = False
+        self.waiting = 0
         self.exported = 0
         self.lost = 0
+        self.dropped = 0
         self.failing = False
 
+    def expect(self) -> bool:
+        """Whether a further span may wait for its export; it is counted as dropped if too many do."""
+        with self._lock:
+            if self.waiting < self._queue:
+                self.waiting += 1
+                return True
+            self.dropped += 1
+            told, self._told = self._told, True
+        if not told:
+            logger.warning("%d spans wait for export; more are dropped until some of them are gone", self._queue)
+        _spans.add(1, {"plughost.tracing.result": "dropped"})
+        return False
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        with self._lock:
+            self.waiting -= len(spans)
+            self._told = False
         result = self._exporter.export(spans if self._messages else [without_messages(span) for span in spans])
         self.failing = result is not SpanExportResult.SUCCESS
         if self.failing:
@@ -100,12 +125,23 @@ def make_exporter(config: TracingConfig) -> SpanExporter:
     return OverHTTP(endpoint=config.url, headers=headers, timeout=config.timeout)
 
 
-def make_processor(config: TracingConfig, exporter: SpanExporter) -> BatchSpanProcessor:
-    """Queues spans and exports them in a thread of its own: no call ever waits for it."""
-    return BatchSpanProcessor(
-        exporter,
-        max_queue_size=config.queue,
-        schedule_delay_millis=config.interval * 1e3,
-        max_export_batch_size=config.batch,
-        export_timeout_millis=config.timeout * 1e3,
-    )
+class Queue(BatchSpanProcessor):
+    """Queues spans and exports them in a thread of its own: no call ever waits for it.
+
+    What does not fit is dropped here, and counted. The SDK counts what it drops only where the environment asks for its
+    internal metrics, and those keep a processor for ever that has been replaced.
+    """
+
+    def __init__(self, config: TracingConfig, exports: Watched) -> None:
+        super().__init__(
+            exports,
+            max_queue_size=config.queue,
+            schedule_delay_millis=config.interval * 1e3,
+            max_export_batch_size=config.batch,
+            export_timeout_millis=config.timeout * 1e3,
+        )
+        self._exports = exports
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.context is not None and span.context.trace_flags.sampled and self._exports.expect():
+            super().on_end(span)
