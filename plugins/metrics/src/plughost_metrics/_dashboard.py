@@ -20,14 +20,16 @@ CLIENT = "mcp_client_operation_duration_seconds"
 LAYER = "plughost_layer_duration_seconds"
 HEIGHT = 8
 WIDTH = 24
+Queries = Sequence[tuple[str, str]]
+"""Pairs of expression and legend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A chart: pairs of expression and legend, and the unit in Grafana's words."""
+    """A chart: its queries, and the unit in Grafana's words."""
 
     title: str
-    queries: Sequence[tuple[str, str]]
+    queries: Queries
     unit: str = "short"
     text: str = ""
     kind: str = "timeseries"
@@ -58,12 +60,26 @@ def gauge(metric: str, by: str, how: str = "sum") -> str:
     return f"{how} by ({by}) ({metric}{{{WHERE}}})" if by else f"{how} ({metric}{{{WHERE}}})"
 
 
-def events(kinds: str) -> str:
-    return rate(
-        "plughost_events_total", "plughost_event_type, plughost_event_subject", f'plughost_event_type=~"{kinds}"'
-    )
+def rates(metric: str, by: str, only: str = "") -> Queries:
+    """A line for each combination of labels, which is its legend."""
+    return [(rate(metric, by, only), legend(by))]
 
 
+def gauges(metric: str, by: str, how: str = "sum") -> Queries:
+    return [(gauge(metric, by, how), legend(by))]
+
+
+def events(kinds: str) -> Queries:
+    only = f'plughost_event_type=~"{kinds}"'
+    return rates("plughost_events_total", "plughost_event_type, plughost_event_subject", only)
+
+
+def legend(by: str) -> str:
+    return " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
+
+
+CALLS = f"{SERVER}_count"
+ATTEMPTS = f"{CLIENT}_count"
 HITS = rate("plughost_cache_hits_total")
 UP = ((0, "down", "red"), (1, "up", "green"))
 TOOLS = 'mcp_method_name="tools/call"'
@@ -77,15 +93,10 @@ ROWS = (
     Row(
         "Overview",
         (
-            Panel("Calls per second", [(rate(f"{SERVER}_count"), "")], "reqps", kind="stat", width=4),
+            Panel("Calls per second", [(rate(CALLS), "")], "reqps", kind="stat", width=4),
             Panel(
                 "Failures",
-                [
-                    (
-                        f"({rate(f'{SERVER}_count', only=FAILED)} or vector(0)) / {rate(f'{SERVER}_count')}",
-                        "",
-                    )
-                ],
+                [(f"({rate(CALLS, only=FAILED)} or vector(0)) / {rate(CALLS)}", "")],
                 "percentunit",
                 "Calls that the provider, or the way to it, failed; refusals and mistakes of clients are none.",
                 "stat",
@@ -93,51 +104,27 @@ ROWS = (
             ),
             Panel("95 % of calls take less than", [(quantile(0.95, SERVER), "")], "s", kind="stat", width=4),
             Panel("Calls in flight", [(gauge("plughost_host_calls_in_flight", ""), "")], kind="stat", width=4),
-            Panel(
-                "Providers",
-                [(gauge("plughost_provider_up", "plughost_provider", "min"), "{{plughost_provider}}")],
-                kind="stat",
-                states=UP,
-            ),
+            Panel("Providers", gauges("plughost_provider_up", "plughost_provider", "min"), kind="stat", states=UP),
         ),
     ),
     Row(
         "Traffic and errors",
         (
-            Panel(
-                "Calls by method",
-                [(rate(f"{SERVER}_count", "mcp_method_name"), "{{mcp_method_name}}")],
-                "reqps",
-                stacked=True,
-            ),
-            Panel(
-                "Calls by tool",
-                [(rate(f"{SERVER}_count", "gen_ai_tool_name", TOOLS), "{{gen_ai_tool_name}}")],
-                "reqps",
-                stacked=True,
-            ),
-            Panel(
-                "Calls by outcome",
-                [(rate(f"{SERVER}_count", "plughost_outcome"), "{{plughost_outcome}}")],
-                "reqps",
-                stacked=True,
-            ),
+            Panel("Calls by method", rates(CALLS, "mcp_method_name"), "reqps", stacked=True),
+            Panel("Calls by tool", rates(CALLS, "gen_ai_tool_name", TOOLS), "reqps", stacked=True),
+            Panel("Calls by outcome", rates(CALLS, "plughost_outcome"), "reqps", stacked=True),
             Panel(
                 "Errors by code",
-                [(rate(f"{SERVER}_count", "error_type", 'error_type!=""'), "{{error_type}}")],
+                rates(CALLS, "error_type", 'error_type!=""'),
                 "reqps",
                 "JSON-RPC codes; tool_error is a result with isError.",
             ),
             Panel(
                 "Tools that answer with an error",
-                [(rate(f"{SERVER}_count", "gen_ai_tool_name", 'error_type="tool_error"'), "{{gen_ai_tool_name}}")],
+                rates(CALLS, "gen_ai_tool_name", 'error_type="tool_error"'),
                 "reqps",
             ),
-            Panel(
-                "Failures by provider",
-                [(rate(f"{CLIENT}_count", "plughost_provider", FAILED), "{{plughost_provider}}")],
-                "reqps",
-            ),
+            Panel("Failures by provider", rates(ATTEMPTS, "plughost_provider", FAILED), "reqps"),
         ),
     ),
     Row(
@@ -153,12 +140,7 @@ ROWS = (
         (
             Panel(
                 "Circuit breakers",
-                [
-                    (
-                        gauge("plughost_circuit_breaker_state", "plughost_provider, gen_ai_tool_name", "max"),
-                        "{{plughost_provider}} {{gen_ai_tool_name}}",
-                    )
-                ],
+                gauges("plughost_circuit_breaker_state", "plughost_provider, gen_ai_tool_name", "max"),
                 kind="state-timeline",
                 states=(
                     (0, "closed", "green"),
@@ -167,36 +149,14 @@ ROWS = (
                     (3, "open", "red"),
                 ),
             ),
-            Panel(
-                "Refusals by code",
-                [(rate(f"{SERVER}_count", "error_type", f'error_type=~"{REFUSALS}"'), "{{error_type}}")],
-                "reqps",
-            ),
+            Panel("Refusals by code", rates(CALLS, "error_type", f'error_type=~"{REFUSALS}"'), "reqps"),
             Panel(
                 "Timeouts",
-                [
-                    (
-                        rate("plughost_timeout_count_total", "plughost_timeout_limit, plughost_provider"),
-                        "{{plughost_timeout_limit}} {{plughost_provider}}",
-                    )
-                ],
+                rates("plughost_timeout_count_total", "plughost_timeout_limit, plughost_provider"),
                 "reqps",
             ),
-            Panel(
-                "Rate limits",
-                [
-                    (
-                        rate("plughost_rate_limit_refused_total", "plughost_rate_limit_limit"),
-                        "{{plughost_rate_limit_limit}}",
-                    )
-                ],
-                "reqps",
-            ),
-            Panel(
-                "Retries",
-                [(rate("plughost_retry_retries_total", "plughost_provider"), "{{plughost_provider}}")],
-                "reqps",
-            ),
+            Panel("Rate limits", rates("plughost_rate_limit_refused_total", "plughost_rate_limit_limit"), "reqps"),
+            Panel("Retries", rates("plughost_retry_retries_total", "plughost_provider"), "reqps"),
             Panel(
                 "Bulkheads: calls in flight",
                 [(gauge("plughost_bulkhead_in_flight", BULKHEAD), "{{plughost_plugin}} {{plughost_provider}}")],
@@ -205,17 +165,11 @@ ROWS = (
                 "Bulkheads: calls waiting",
                 [(gauge("plughost_bulkhead_queued", BULKHEAD), "{{plughost_plugin}} {{plughost_provider}}")],
             ),
-            Panel(
-                "Pools: who waits", [(gauge("plughost_pool_waiting", "plughost_pool_name"), "{{plughost_pool_name}}")]
-            ),
-            Panel(
-                "Guards that let pass",
-                [(events("guard[.].+"), "{{plughost_event_type}} {{plughost_event_subject}}")],
-                "reqps",
-            ),
+            Panel("Pools: who waits", gauges("plughost_pool_waiting", "plughost_pool_name")),
+            Panel("Guards that let pass", events("guard[.].+"), "reqps"),
             Panel(
                 "Shared stores",
-                [(gauge("plughost_redis_up", "plughost_plugin", "min"), "{{plughost_plugin}}")],
+                gauges("plughost_redis_up", "plughost_plugin", "min"),
                 kind="state-timeline",
                 states=UP,
             ),
@@ -226,24 +180,11 @@ ROWS = (
         (
             Panel(
                 "Cache hit ratio",
-                [
-                    (
-                        f"{HITS} / ({HITS} + {rate('plughost_cache_misses_total')})",
-                        "hits",
-                    )
-                ],
+                [(f"{HITS} / ({HITS} + {rate('plughost_cache_misses_total')})", "hits")],
                 "percentunit",
             ),
-            Panel(
-                "Cache in memory",
-                [(gauge("plughost_cache_size_bytes", "plughost_plugin"), "{{plughost_plugin}}")],
-                "bytes",
-            ),
-            Panel(
-                "Shared calls",
-                [(rate("plughost_dedup_count_total", "plughost_dedup_how"), "{{plughost_dedup_how}}")],
-                "reqps",
-            ),
+            Panel("Cache in memory", gauges("plughost_cache_size_bytes", "plughost_plugin"), "bytes"),
+            Panel("Shared calls", rates("plughost_dedup_count_total", "plughost_dedup_how"), "reqps"),
         ),
     ),
     Row(
@@ -252,13 +193,13 @@ ROWS = (
             Panel("Stored", [(rate("plughost_events_stored_total"), "stored")], "eps"),
             Panel(
                 "Store lag: age of the oldest that waits",
-                [(gauge("plughost_events_lag_seconds", "plughost_plugin", "max"), "{{plughost_plugin}}")],
+                gauges("plughost_events_lag_seconds", "plughost_plugin", "max"),
                 "s",
             ),
-            Panel("Waiting", [(gauge("plughost_events_queued", "plughost_plugin"), "{{plughost_plugin}}")]),
+            Panel("Waiting", gauges("plughost_events_queued", "plughost_plugin")),
             Panel(
                 "Event store",
-                [(gauge("plughost_events_up", "plughost_plugin", "min"), "{{plughost_plugin}}")],
+                gauges("plughost_events_up", "plughost_plugin", "min"),
                 kind="state-timeline",
                 states=UP,
             ),
@@ -269,7 +210,7 @@ ROWS = (
         (
             Panel(
                 "Health",
-                [(gauge("plughost_health_state", "instance", "max"), "{{instance}}")],
+                gauges("plughost_health_state", "instance", "max"),
                 kind="state-timeline",
                 states=((0, "healthy", "green"), (1, "degraded", "yellow"), (2, "unhealthy", "red")),
             ),
@@ -284,7 +225,7 @@ ROWS = (
                 "s",
                 "Mean time that a layer takes by itself, what it waits for included; from a sample of the calls.",
             ),
-            Panel("Events", [(events(".+"), "{{plughost_event_type}} {{plughost_event_subject}}")], "reqps"),
+            Panel("Events", events(".+"), "reqps"),
         ),
     ),
 )
