@@ -49,14 +49,14 @@ def extras(member: str) -> str:
     return f"[{','.join(names)}]" if names else ""
 
 
-def sync(session: nox.Session, *groups: str) -> None:
-    """Install all packages of the workspace, editable and as locked, with these dependency groups."""
+def sync(session: nox.Session, *groups: str, only: str = "") -> None:
+    """Install all packages of the workspace, editable and as locked, or `only` one; with these dependency groups."""
     session.run_install(
         "uv",
         "sync",
         "--quiet",
         "--locked",
-        "--all-packages",
+        f"--package={only}" if only else "--all-packages",
         "--no-default-groups",
         *(f"--group={group}" for group in groups),
         f"--python={session.virtualenv.location}",
@@ -102,8 +102,8 @@ def isolated(session: nox.Session) -> None:
     """Import every module of each package alone: what it does not declare is missed. `lowest` runs the tests."""
     for member in MEMBERS:
         name = distribution(member)
-        alone = ["uv", "run", "--quiet", "--isolated", "--locked", "--no-default-groups", f"--package={name}"]
-        session.run(*alone, "python", "-c", IMPORT_ALL, name.replace("-", "_"))
+        sync(session, only=name)
+        session.run("python", "-c", IMPORT_ALL, name.replace("-", "_"))
 
 
 @nox.session(python="3.11")
