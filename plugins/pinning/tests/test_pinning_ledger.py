@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import threading
+import time
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -209,7 +211,7 @@ def test_a_corrupt_file_blocks_everything(trusting: Ledger, path: Path, content:
 
 
 def test_a_file_that_cannot_be_read_blocks_everything(trusting: Ledger, path: Path) -> None:
-    """So does one that is gone while the host runs, or that cannot be written at first use (P3)."""
+    """So does one that is gone while the host runs (P3)."""
     path.unlink()
     assert trusting.look()
     assert trusting.approved == set()
@@ -217,10 +219,40 @@ def test_a_file_that_cannot_be_read_blocks_everything(trusting: Ledger, path: Pa
     path.mkdir()
     assert trusting.look()
     assert "cannot be read" in trusting.fault
+
+
+def test_a_file_that_cannot_be_written_trusts_nobody_more(
+    trusting: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new provider waits, and says why; those that the file knows go on, as on a read-only disk (P3)."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    other = Key("tools", "other", "sub")
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkstemp", refuse)
+        trusting.take([(ADD, TOOL), (other, tool("sub"))], ["notes", "other"])
+        assert trusting.approved == {ADD}
+        assert (
+            trusting.unwritable == f"{path} cannot be written: Read-only file system: nothing new of other is trusted"
+        )
+        assert not trusting.look()
+    trusting.take([(ADD, TOOL), (other, tool("sub"))], ["notes", "other"])
+    assert (trusting.approved, trusting.unwritable) == ({ADD, other}, "")
     nowhere = Ledger(path / "missing" / "pins.toml", trust=True)
     show(nowhere, TOOL)
     assert nowhere.approved == set()
-    assert "cannot be written" in nowhere.fault
+
+
+def test_so_much_is_looked_at_together(path: Path) -> None:
+    """A provider that lists without end is held, and holds up the others for a second at most."""
+    ledger = Ledger(path, trust=True)
+    begin = time.process_time()
+    show(ledger, *(tool(f"t{n}", description="read print never " * 15_000) for n in range(200)))
+    assert time.process_time() - begin < 10
+    assert 0 < len(ledger.approved) < 50
+    assert {str(found) for found in ledger.held[-1].findings} == {"more than can be looked at in it"}
 
 
 def test_processes_write_one_after_the_other(path: Path) -> None:

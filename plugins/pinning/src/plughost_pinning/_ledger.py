@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plughost_pinning import _lockfile
-from plughost_pinning._lockfile import LockFileError, Pins
+from plughost_pinning._lockfile import LockFileError, Pins, UnwritableError
 from plughost_pinning._pin import Key, Pin, changed_arguments, changed_fields, pin
-from plughost_pinning._scan import Finding, scan
+from plughost_pinning._scan import MOST_CHARACTERS, TOO_MUCH, Finding, scan
 from plughost_pinning._shadow import shadows
 
 logger = logging.getLogger("plughost.pinning")
+
+MOST_TOGETHER = 8 * 2**20
+"""Characters of new and changed definitions that are looked at together: a second. Nothing else runs meanwhile."""
 
 State = Literal["approved", "new", "changed", "renamed", "unreadable"]
 
@@ -46,7 +49,8 @@ class Ledger:
     """The entries of all providers, and the pins in the file.
 
     With `trust` everything that a provider lists when it is seen for the first time is approved, if there is nothing
-    suspicious about it (trust on first use). Should the file fail, nothing is approved until it can be read (P3).
+    suspicious about it (trust on first use). Should the file fail, nothing is approved until it can be read (P3); while
+    it cannot be written, nothing more is.
     """
 
     def __init__(self, path: Path, *, trust: bool) -> None:
@@ -58,6 +62,8 @@ class Ledger:
         """Pins of providers that are up and do not list them any more."""
         self.fault = ""
         """Why the file cannot be used."""
+        self.unwritable = ""
+        """Why what should be trusted at first use is not."""
         self.pins = Pins()
         self._up: frozenset[str] = frozenset()
         self._stamp: tuple[int, int, int] | None = None
@@ -89,10 +95,13 @@ class Ledger:
     def take(self, listed: Iterable[tuple[Key, Mapping[str, Any]]], up: Iterable[str]) -> None:
         """Know what all providers list now; those that are `up` list all they have."""
         entries: dict[Key, Entry] = {}
+        left = MOST_TOGETHER
         for key, definition in listed:
             known = self.entries.get(key)
-            if known is None or not _is_same(known.definition, definition):
+            if known is None or known.pin is None or not _is_same(known.definition, definition):
                 known = _entry(key, definition)
+                left -= _size(known)
+                known.findings = scan(definition) if left >= 0 else [TOO_MUCH]
             entries[key] = known
         beside = shadows({key[1:]: item.definition for key, item in entries.items() if key.kind == "tools"})
         for key, item in entries.items():
@@ -144,9 +153,12 @@ class Ledger:
         """Compare all entries with all pins; trust those of providers seen for the first time."""
         self.missing = {key for key in self.pins.pins if key.provider in self._up and key not in self.entries}
         unseen = {key.provider for key in self.entries} & self._up - self.pins.providers
+        self.unwritable = ""
         if self.trust and not self.fault and unseen:
             try:
                 self._trust(unseen)
+            except UnwritableError as error:
+                self.unwritable = f"{error}: nothing new of {', '.join(sorted(unseen))} is trusted"
             except LockFileError as error:
                 self.fault = str(error)
         for item in self.entries.values():
@@ -202,7 +214,12 @@ def _entry(key: Key, definition: Mapping[str, Any]) -> Entry:
         made = pin(key.kind, definition)
     except ValueError:
         made = None
-    return Entry(key, definition, made, scan(definition), [])
+    return Entry(key, definition, made, [], [])
+
+
+def _size(entry: Entry) -> int:
+    """About the characters of a definition; of one that is none, the most."""
+    return MOST_CHARACTERS if entry.pin is None else len(repr(entry.definition))
 
 
 def _renamed(item: Entry, before: Key, approved: Pin) -> bool:

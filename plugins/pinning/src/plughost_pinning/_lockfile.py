@@ -34,6 +34,10 @@ class LockFileError(Exception):
     """Raised when the lock file cannot be read or written; the message says why."""
 
 
+class UnwritableError(LockFileError):
+    """Raised when the lock file can be read, as far as it is there, and not be written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pins:
     """What the file says: pins, and the providers that were looked at, also those with nothing to pin."""
@@ -84,14 +88,15 @@ def change(path: Path, work: Callable[[Pins], Pins]) -> Pins:
     """Replace what the file says by what `work` makes of it, in one step, one process at a time.
 
     Raises:
-        LockFileError: It cannot be read or written. It is as before.
+        LockFileError: It cannot be read, or is not such a file.
+        UnwritableError: It cannot be written. It is as before.
     """
     try:
         with _alone(path.parent):
             pins = work(read(path) or Pins())
             _write(path, dumps(pins))
     except OSError as error:
-        raise LockFileError(f"{path} cannot be written: {error.strerror}") from error
+        raise UnwritableError(f"{path} cannot be written: {error.strerror}") from error
     return pins
 
 

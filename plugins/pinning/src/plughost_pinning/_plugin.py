@@ -70,7 +70,7 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
         self._told: dict[Key, tuple[str, str]] = {}
         self._told_missing: set[Key] = set()
         self._odd: set[int] = set()
-        self._fault = ""
+        self._fault = self._unwritable = ""
         self._look_at = 0.0
         self._bind(self.config)
 
@@ -330,6 +330,9 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
                 self._host.publish(HostEvent(EventType.BACKEND_UP, self.name))
         if ledger.fault:
             return
+        if ledger.unwritable and ledger.unwritable != self._unwritable:
+            logger.error("plugin %r: %s", self.name, ledger.unwritable)
+        self._unwritable = ledger.unwritable
         held = {item.key: item for item in ledger.held}
         for key in self._told.keys() - held.keys():
             del self._told[key]
@@ -353,8 +356,8 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
     async def check(self) -> None:
         """Whether the file can be used, and nothing waits for approval."""
         self._refresh()
-        if self.ledger.fault:
-            raise RuntimeError(self.ledger.fault)
+        if problem := self.ledger.fault or self.ledger.unwritable:
+            raise RuntimeError(problem)
         if held := self.ledger.held:
             raise RuntimeError(f"{len(held)} definitions are quarantined; see: plughost pins diff")
 
@@ -365,7 +368,7 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
         ledger = self.ledger
         return {
             "file": str(ledger.path),
-            "fault": ledger.fault,
+            "fault": ledger.fault or ledger.unwritable,
             "approved": len(ledger.approved),
             "quarantined": [listed(item) for item in ledger.held],
             "missing": [described(key) for key in sorted(ledger.missing)],

@@ -40,6 +40,9 @@ class Finding:
         return f"{self.what} in {self.where or 'it'}"
 
 
+TOO_MUCH = Finding("high", "more than can be looked at", "")
+
+
 # -- characters -------------------------------------------------------------------------------------------------------
 
 _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f")
@@ -214,7 +217,7 @@ def scan(value: Any) -> list[Finding]:
     for count, (where, text) in enumerate(_texts(value)):
         characters += len(text)
         if count >= MOST_TEXTS or characters > MOST_CHARACTERS:
-            found[Finding("high", "more than can be looked at", "")] = None
+            found[TOO_MUCH] = None
             break
         found.update(dict.fromkeys(scan_text(text, where)))
     return list(found)
