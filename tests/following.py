@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from installation import REPOSITORY
 from serving import START_LIMIT, STOP_LIMIT, free_port
@@ -25,14 +25,16 @@ STEP = re.compile(
 )
 LISTEN = "127.0.0.1:8000"
 COMMAND_LIMIT = 240.0
+REFUSALS = (": faulty\n", " does not see ", " 1 quarantined")
+"""What commands show whose exit code is not 0."""
 
 
 class Reader:
     """Saves the files that have a caption, types the commands, and compares what the page says they print.
 
     `plughost dev` and `plughost serve` run in a first terminal until the page has Ctrl-C; a `text` block is what that
-    terminal prints next. `…` stands for anything in its line, or for lines. What is on port 8000 is on a free one here.
-    In a `with` statement, what still runs at its end is ended.
+    terminal prints next. Another command with `&` runs until the end. `…` stands for anything in its line, or for
+    lines. What is on port 8000 is on a free one here. In a `with` statement, what still runs at its end is ended.
     """
 
     exact = False
@@ -45,6 +47,7 @@ class Reader:
         self._listen = f"127.0.0.1:{free_port()}"
         self._setup: list[str] = []
         self._server: subprocess.Popen[bytes] | None = None
+        self._others: list[subprocess.Popen[bytes]] = []
         self._read = 0
         self._numbers = True
 
@@ -100,14 +103,15 @@ class Reader:
         elif re.match(r"\S*plughost (dev|serve)\b", command):
             self._serve(command.removesuffix(" &"))
             self._expect_next(printed)
+        elif command.endswith(" &"):
+            self._others.append(self._start(command.removesuffix(" &"), subprocess.DEVNULL))
         else:
             code, output = self.run(command.replace(LISTEN, self._listen))
             pattern = self._pattern(printed)
             whole = self.exact and printed
             found = pattern.fullmatch(output.rstrip("\n") + "\n") if whole else pattern.search(output)
             assert found, f"{command!r} printed {output!r}, not {printed!r}"
-            shown_faulty = ": faulty\n" in printed
-            assert bool(code) == shown_faulty, f"{command!r} gave {code}: {output}"
+            assert bool(code) == any(text in printed for text in REFUSALS), f"{command!r} gave {code}: {output}"
             return output
         return ""
 
@@ -130,19 +134,23 @@ class Reader:
         return ["bash", "-c", "\n".join([*self._setup, f"exec {command}"])]
 
     def _serve(self, command: str) -> None:
-        self.leave()
+        if self._server is not None:
+            self._stop(self._server)
         self._read = 0
         with self.log.open("wb") as log:
-            self._server = subprocess.Popen(
-                self._shell(command),
-                cwd=self.folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self._server = self._start(command, log)
         self._expect_next(f"serves http://{LISTEN}/mcp\n", read=False)
+
+    def _start(self, command: str, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._shell(command),
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
 
     def _expect_next(self, printed: str, *, read: bool = True) -> None:
         """Wait until the first terminal shows this, after what it showed before."""
@@ -169,6 +177,10 @@ class Reader:
 
     def leave(self) -> None:
         """End what still runs."""
+        for other in self._others:
+            os.killpg(other.pid, signal.SIGKILL)
+            other.wait()
+        self._others = []
         if self._server is not None:
             self._stop(self._server)
 

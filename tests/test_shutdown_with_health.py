@@ -53,7 +53,7 @@ def test_a_host_in_its_grace_says_that_it_is_not_ready(stack: Stack) -> None:
 
 def test_the_probes_of_the_example_exist() -> None:
     """Every page that the pod asks for is served, and the pod is given as long as its shutdown may take."""
-    text = (EXAMPLES / "probes.yaml").read_text("utf-8")
+    text = (EXAMPLES.parent / "container/kubernetes.yaml").read_text("utf-8")
     served = {getattr(route, "path", "") for route in HealthPlugin(name="health").plughost_http_routes()}
     assert set(re.findall(r"path: (/\w+), port", text)) == {"/livez", "/readyz"} <= served
     config = ShutdownConfig.model_validate(dict(re.findall(r'(grace|drain_timeout) = "(\w+)"', text)))

@@ -23,8 +23,9 @@ def _describe(command: click.Command, context: click.Context, level: int) -> Ite
     yield inspect.cleandoc(command.help or command.get_short_help_str()).replace("\b\n", "") + "\n"
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     yield f"```console\n$ {usage}\n```\n"
-    options = [parameter for parameter in command.get_params(context) if isinstance(parameter, click.Option)]
-    yield table(("option", "meaning"), (_option(option, context) for option in options if not option.hidden))
+    options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+    if options:
+        yield table(("option", "meaning"), (_option(option, context) for option in options))
     if isinstance(command, click.Group):
         for name in sorted(command.list_commands(context)):
             child = command.get_command(context, name)

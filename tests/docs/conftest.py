@@ -12,11 +12,6 @@ from docs.examples import Serve, served
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Serves a copy of an example until the test is over."""
     with ExitStack() as stack:
