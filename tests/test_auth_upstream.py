@@ -54,11 +54,6 @@ uvicorn.run(recording, port=int(sys.argv[1]), log_level="error")
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def collector() -> Iterator[Collector]:
     with http_collector() as running:
         yield running

@@ -28,11 +28,6 @@ PLUGINS: dict[str, dict[str, Any]] = {
 LIST = request("tools/list")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def bearer(who: str) -> dict[str, str]:
     return {"authorization": f"Bearer {TOKENS[who]['token']}"}
 

@@ -14,11 +14,6 @@ pytestmark = [pytest.mark.anyio, on_backends("redis")]
 NOTE = "note://1"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_caches_of_other_replicas_forget(host: HostFactory, backend: Backend) -> None:
     """A resource that a client watches here, and that changed on another replica, is read anew."""
     here, there = (ScriptedProvider("notes", resources=[NOTE]) for _ in range(2))

@@ -17,11 +17,6 @@ TOOL, NOTE, ARGUMENT, RESULT, READ = "sesame_tool", "note://sesame", "sesame-sai
 KEY = base64.b64encode(bytes(range(32))).decode()
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def storing(folder: Path, redis: Redis) -> dict[str, Any]:
     """Tables of all plugins that write something down, and as much of it as they can."""
     kept = {"tools": {TOOL: "1h"}, "resources": {"note://*": "1h"}}

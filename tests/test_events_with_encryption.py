@@ -17,11 +17,6 @@ pytestmark = pytest.mark.anyio
 WORD = "sesame_tool"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def hosting(folder: Path, **plugins: Any) -> Host:
     events = {"url": f"sqlite:///{folder}/events.db", "durability": "sync"}
     config = {"host": {"control": False}, "plugins": {"events": events, "snapshots": {"every": 2}, **plugins}}

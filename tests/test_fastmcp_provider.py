@@ -13,11 +13,6 @@ from plughost import create_host
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def a_fastmcp() -> FastMCP[Any]:
     server: FastMCP[Any] = FastMCP("made", instructions="Be brief.")
 

@@ -16,11 +16,6 @@ from rich.logging import RichHandler
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_richs_handler_is_displaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An SDK server puts it on the root logger; with the plugin the traceback goes to the writer's thread alone."""
     root = logging.getLogger()

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.anyio
 LIMIT = 20.0
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_connection_that_a_call_opened_is_lost_without_that_call(tmp_path: Path) -> None:
     """The first client of another era makes the host start a second process; that it dies later is not its story."""
     path = tmp_path / "log"

@@ -45,11 +45,6 @@ server.run("stdio")
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def collector() -> Iterator[Collector]:
     with http_collector() as running:
         yield running

@@ -17,11 +17,6 @@ from plughost._sdk import host_call
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize(
     ("method", "params", "target"),
     [

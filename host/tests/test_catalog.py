@@ -22,11 +22,6 @@ from plughost._sdk import host_call
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def tool_names(app: Any) -> list[str]:
     result = (await post(app, request("tools/list"))).message["result"]
     return [item["name"] for item in result["tools"]]

@@ -45,11 +45,6 @@ pytestmark = pytest.mark.anyio
 LIMIT = 10
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Living(MCPPlugin):
     """A plugin that notes its life in a list that several share."""
 

@@ -123,11 +123,6 @@ class Running:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def gate() -> Iterator[socket.socket]:
     """Where the tool `wait` connects, and waits for the end of the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

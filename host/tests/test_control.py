@@ -23,11 +23,6 @@ from plughost._control import MAX_LINE, NoHostError, request, serve_control
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class StubHost:
     """Answers like a host, and notes what it was asked."""
 

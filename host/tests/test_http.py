@@ -25,11 +25,6 @@ LIMIT = 10
 CALL = request("tools/call", {"name": "t"})
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def lifespan_of(app: ASGIApp) -> AsyncIterator[list[Message]]:
     """Run an application's lifespan around the block, as a server does."""

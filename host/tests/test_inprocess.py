@@ -53,11 +53,6 @@ STAMP = "io.modelcontextprotocol/serverInfo"
 BOTH_ERAS = pytest.mark.parametrize("mode", ["legacy", "auto"])
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def hosting(server: object, **config: Any) -> Host:
     return create_host({"host": config}, providers={"p": server})
 

@@ -11,11 +11,6 @@ from plughost import EventType, Host, HostEvent, MCPPlugin, PluginConfig, Shutdo
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Policy(MCPPlugin[PluginConfig]):
     """Says what it was asked, and that not everything was finished."""
 

@@ -23,11 +23,6 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command line in a folder with a config of two plugins, one of them disabled."""
     monkeypatch.chdir(tmp_path)

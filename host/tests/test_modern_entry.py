@@ -25,11 +25,6 @@ VERSION = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def make_server() -> MCPServer:
     """A server with one of everything that a request can lead to."""
     server = MCPServer("both", version="1")

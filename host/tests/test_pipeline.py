@@ -42,11 +42,6 @@ from plughost._sdk import host_call
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def passes(call: Call, call_next: CallNext) -> Result:
     return await call_next(call)
 

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.anyio
 NOTE = "note://1"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class CommonBus:
     """A bus of hosts in one process."""
 

@@ -46,11 +46,6 @@ LIMIT = 10
 ADD = request("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}})
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def held_host(
     *plugins: MCPPlugin[Any], config: Mapping[str, Any] | None = None

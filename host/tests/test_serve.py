@@ -83,11 +83,6 @@ INITIALIZE = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
     """What `condition` gives once it is true; fails after a time limit."""
     deadline = time.monotonic() + LIMIT

@@ -61,11 +61,6 @@ class User(MCPPlugin):
             pass
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 async def test_pools_are_had_from_another_plugin() -> None:
     """A plugin that requires `ResourcePools` is registered after the one that provides them, and borrows of them."""

@@ -67,11 +67,6 @@ INITIALIZE = {
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def config(tmp_path: Path) -> Path:
     tmp_path.joinpath("wired_tools.py").write_text(dedent(SERVER))
     file = tmp_path / "plughost.toml"

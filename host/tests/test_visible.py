@@ -20,11 +20,6 @@ from plughost._visible import filter_list
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Hiding(MCPPlugin):
     """Hides the tools of these local names."""
 

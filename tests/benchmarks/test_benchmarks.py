@@ -21,11 +21,6 @@ pytestmark = pytest.mark.anyio
 RUN = Path(__file__).with_name("run.py")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def test_the_command_leaves_a_table_json_and_a_plot(tmp_path: Path) -> None:
     """`run.py` prints one Markdown table and writes the same as JSON, and a PNG."""
     argv = [sys.executable, str(RUN), "--tiny", "--only", "B1,B3", "--results", str(tmp_path)]

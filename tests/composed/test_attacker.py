@@ -32,11 +32,6 @@ LIMIT = 10.0
 SECRET = "argument-that-is-nobodys-business"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Issuer:
     """An authorization server's keys, and a count of what else is fetched from its port."""

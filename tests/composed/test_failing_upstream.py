@@ -101,11 +101,6 @@ class Alerting(Prometheus):
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def collector() -> Iterator[Collector]:
     with http_collector() as running:
         yield running

@@ -50,11 +50,6 @@ def notes_add(text: str) -> str:
 '''
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class AuthorizationServer(Service):
     """`oidc-provider` as a process."""
 

@@ -25,11 +25,6 @@ LIMIT = 10
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def command(tmp_path: Path) -> tuple[str, ...]:
     """The memory server, whose graph is a resource that clients may subscribe to."""
     return SERVERS["memory"].command(tmp_path)

@@ -18,8 +18,3 @@ def cluster(session_stack: Stack) -> Cluster:
 def start(stack: Stack) -> Start:
     """Starts replicas of a test's own."""
     return lambda **config: start_cluster(stack, config)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

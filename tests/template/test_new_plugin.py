@@ -23,11 +23,6 @@ TEMPLATE = REPOSITORY / "plugin_template"
 SHIPPED = "plughost/_plugin_template/"
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass(frozen=True)
 class Author:
     """Somebody with an empty folder and a Python environment of their own."""

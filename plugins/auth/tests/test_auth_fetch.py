@@ -14,11 +14,6 @@ pytestmark = pytest.mark.anyio
 TRUSTED = "https://login.example"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize(
     "address",
     [

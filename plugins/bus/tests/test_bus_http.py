@@ -27,11 +27,6 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DOWN = HostEvent(EventType.PROVIDER_DOWN, "search", {"reason": "lost"})
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Receiver:
     """An HTTP server that answers by script and keeps what was posted; the last answer stays."""
 

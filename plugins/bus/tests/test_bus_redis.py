@@ -31,11 +31,6 @@ SOON = 1.0
 """Seconds within which another replica has heard."""
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Replica:
     """A host with the plugin, and a provider of its own."""
 

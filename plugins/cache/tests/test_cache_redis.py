@@ -48,11 +48,6 @@ async def touch(ctx: Context) -> str:
 """
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def redis(session_stack: Stack) -> Redis:
     """A server of this module's own, which its tests mistreat."""

@@ -13,11 +13,6 @@ from pydantic import ValidationError
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize("config", [{}, {"i_know": False}, {"i_know": "true"}, {"i_know": 1}])
 async def test_nothing_starts_by_accident(config: dict[str, Any]) -> None:
     """A host whose configuration does not say `i_know = true` does not start."""

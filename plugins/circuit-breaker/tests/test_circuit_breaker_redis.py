@@ -21,11 +21,6 @@ pytestmark = [pytest.mark.anyio, on_backends("redis")]
 TROUBLE = Refusal(ErrorCode.UPSTREAM_UNAVAILABLE, "connection lost")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Replica:
     """A host with the plugin, and a provider of its own."""
 

@@ -14,7 +14,7 @@ import pytest
 from mcp import Client
 from plughost_testing.services import HostProcess, Redis, Stack
 
-pytestmark = [pytest.mark.anyio, pytest.mark.services]
+pytestmark = [pytest.mark.anyio, pytest.mark.services, pytest.mark.alone]
 
 SERVER = '''
 import asyncio, os
@@ -30,11 +30,6 @@ async def slow(name: str, seconds: float) -> str:
     await asyncio.sleep(seconds)
     return str(os.getpid())
 '''
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class Fleet:

@@ -37,11 +37,6 @@ from plughost_testing import RecordingMiddleware, ScriptedProvider, make_call, m
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 OLD, NEW = new_key(), new_key()
 KEYS = {"keys": [OLD]}
 

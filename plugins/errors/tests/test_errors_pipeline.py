@@ -36,11 +36,6 @@ FIELDS = {"type", "code", "message", "details", "timestamp", "requestId", "retry
 URL = ElicitRequestURLParams(message="Log in", url="https://example.com/login", elicitation_id="e1")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["auto", "legacy"])
 def mode(request: pytest.FixtureRequest) -> ConnectMode:
     mode: ConnectMode = request.param

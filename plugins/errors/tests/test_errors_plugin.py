@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class StoppedClock:
     def time(self) -> float:
         return 1_800_000_000.0

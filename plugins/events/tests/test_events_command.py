@@ -19,11 +19,6 @@ from plughost_testing import Backend, on_backends
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Shell:
     """Runs the command on a config beside its store."""
 

@@ -76,11 +76,6 @@ print(json.dumps({"acknowledged": acknowledged, "stored": last, "missing": missi
 """
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def kill_writers(url: str, rounds: int, seed: int) -> dict[str, Any]:
     """Kill a writer so many times at a random moment of its load; what is found afterwards."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -147,6 +142,7 @@ async def under_load(store: DatabaseStore, trouble: Any) -> dict[str, int]:
     return acknowledged
 
 
+@pytest.mark.alone
 @pytest.mark.services
 async def test_a_server_that_is_killed_under_load(server: PostgreSQL) -> None:
     """PostgreSQL killed and restarted: what was acknowledged is there, once; the rest is stored when it is back."""
@@ -169,6 +165,7 @@ async def test_a_server_that_is_killed_under_load(server: PostgreSQL) -> None:
     assert [line.partition(":")[0] for line in listener.news][:2] == ["down", "up"]
 
 
+@pytest.mark.alone
 @pytest.mark.services
 async def test_a_server_that_hangs_under_load(server: PostgreSQL) -> None:
     """PostgreSQL frozen: the store says so within its patience, and goes on when the server does."""
@@ -209,6 +206,7 @@ async def test_a_file_that_is_taken_away(tmp_path: Path) -> None:
     assert listener.news == [f"down: {path} was moved or deleted; a new store is begun", "up"]
 
 
+@pytest.mark.alone
 @pytest.mark.services
 async def test_reading_from_a_server_that_hangs(server: PostgreSQL) -> None:
     """A question ends within the patience, and the next one is answered when the server goes on."""

@@ -38,11 +38,6 @@ KEY = b"k" * 32
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def store(backend: Backend) -> AsyncIterator[DatabaseStore]:
     async with open_store(backend.url) as store:
         yield store

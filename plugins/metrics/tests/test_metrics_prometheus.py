@@ -73,11 +73,6 @@ SOMETIMES = {"gen_ai_tool_name", "error_type"}
 """Labels that not every series has."""
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def promtool(*arguments: str, cwd: Path | None = None, given: str = "") -> str:
     program = shutil.which("promtool")
     assert program is not None, "promtool is not installed; on Debian: apt-get install prometheus"

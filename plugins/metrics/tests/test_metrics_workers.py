@@ -115,11 +115,6 @@ def test_nothing_new_is_not_written(tmp_path: Path) -> None:
     assert worker._own.exists()
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 async def test_numbers_are_counted_once_through_changes_of_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,11 +21,6 @@ SUB = tool("sub", description="Take a note away.")
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"sidenote": {"type": "string"}}, "required": ["sidenote"]}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Scene:
     """An upstream that a test changes, a gateway before it, and a client before that."""
 

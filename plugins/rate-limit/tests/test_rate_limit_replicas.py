@@ -56,11 +56,6 @@ SLOWEST = 1.5
 """Seconds: a time limit of 300 ms, and what a busy machine adds."""
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def gateway(url: str, **config: Any) -> HostProcess:
     providers = {"notes": {"python": "notes_server:mcp"}}
     plugins = {"rate-limit": {"url": url, **config}}
@@ -120,6 +115,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.alone
 @on_backends("redis")
 async def test_server_killed_and_frozen_under_load(backend: Backend, stack: Stack) -> None:
     """Each call is answered, in bounded time, as `fail_mode` says, while the server is away; afterwards as before."""

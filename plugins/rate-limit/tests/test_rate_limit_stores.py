@@ -27,11 +27,6 @@ KINDS = ["sliding-window", "gcra", "fixed-window"]
 CLOCK = "test-clock"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def limits(kind: str, *texts: str, burst: int | None = None) -> list[Algorithm]:
     return [algorithm(kind, Rate.parse(text), burst) for text in texts]
 

@@ -46,11 +46,6 @@ METHODS = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class SignedIn(MCPPlugin):
     """Stands for a plugin that authenticates: the caller is whom a header names, with the roles it lists."""
 

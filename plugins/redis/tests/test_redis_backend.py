@@ -33,11 +33,6 @@ SLACK = 0.25
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def watch() -> RecordingMiddleware:
     return RecordingMiddleware(name="watch")
 
@@ -133,6 +128,7 @@ async def test_script_that_fails_runs_once(backend: Backend, store: RedisBackend
     assert await store.run(lambda redis: redis.get("n")) == b"2"
 
 
+@pytest.mark.alone
 @on_backends("redis")
 async def test_more_at_once_than_connections(backend: Backend, store: RedisBackend) -> None:
     """Questions wait for a connection instead of failing."""
@@ -160,6 +156,7 @@ async def test_cancelled_asker_leaves_no_answer_behind(backend: Backend, store: 
     assert not store._client.connection_pool._in_use_connections
 
 
+@pytest.mark.alone
 @on_backends("redis")
 async def test_loop_that_stood_still_is_no_outage(backend: Backend, store: RedisBackend) -> None:
     """When this process was busy longer than the limit, an answer that came meanwhile still counts."""
@@ -172,6 +169,7 @@ async def test_loop_that_stood_still_is_no_outage(backend: Backend, store: Redis
     assert store.up
 
 
+@pytest.mark.alone
 @on_backends("redis")
 async def test_busy_is_not_away(backend: Backend, store: RedisBackend) -> None:
     """A question may take longer than the limit as long as the server answers others; alone it may not."""
@@ -193,6 +191,7 @@ async def test_busy_is_not_away(backend: Backend, store: RedisBackend) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @on_backends("redis")
 async def test_frozen_costs_one_time_limit(backend: Backend, store: RedisBackend, watch: RecordingMiddleware) -> None:
     """With the server frozen the calls under way end at the limit, all later ones at once, and it recovers alone."""

@@ -13,11 +13,6 @@ pytestmark = pytest.mark.anyio
 README = Readme(__file__)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @on_backends("redis")
 async def test_two_minutes(backend: Backend, host: HostFactory) -> None:
     """Calls of all replicas are counted together, and with the server away they pass uncounted."""

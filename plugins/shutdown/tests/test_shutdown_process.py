@@ -46,11 +46,6 @@ async def hold(ctx: Context, number: int) -> int:
 STATE_KEYS = ["k" * 32]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def serve(stack: Stack, *options: str, host: Mapping[str, Any] | None = None, **config: Any) -> HostProcess:
     tables = {
         "host": host or {},

@@ -25,11 +25,6 @@ NAMES = itertools.count()
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def store(backend: Backend) -> AsyncIterator[DatabaseStore]:
     async with open_store(backend.url) as store:
         yield store

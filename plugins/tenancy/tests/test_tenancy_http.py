@@ -27,11 +27,6 @@ LIST = request("tools/list")
 TENANTS = {"a": {"providers": ["a-*"]}, "b": {"providers": ["b-*"]}}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Gate:
     """Does what the auth plugin does in front of the endpoint: `x-token` is `SUBJECT` or `SUBJECT@TENANT`."""
 

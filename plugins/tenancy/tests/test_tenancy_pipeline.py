@@ -48,11 +48,6 @@ class SignedIn(MCPPlugin):
         return await call_next(call)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def plugin(**keys: Any) -> TenancyPlugin:
     return TenancyPlugin(TenancyConfig.model_validate(keys), name="tenancy")
 

@@ -109,11 +109,6 @@ class Dev(Service):
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def dev() -> Iterator[Dev]:
     process = Dev()
     yield process

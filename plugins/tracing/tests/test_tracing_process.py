@@ -85,11 +85,6 @@ def test_a_server_span_inside_a_call_is_not_opened() -> None:
     assert work.parent.span_id == ours.get_span_context().span_id
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 async def test_the_decorator_works_on_coroutines() -> None:
     """Each call of a decorated coroutine is a span that lasts as long as it does."""

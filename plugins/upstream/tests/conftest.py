@@ -10,11 +10,6 @@ from upstreams.running import HTTPServer, Upstreams
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def upstreams(anyio_backend: str) -> AsyncIterator[Upstreams]:
     made = Upstreams()
     async with anyio.create_task_group() as made.tasks:
