@@ -40,6 +40,7 @@ async def test_a_virtual_minute(virtual_clock: VirtualClock, no_leaks: None) -> 
     assert soak.seen.calls.total() > LEAST_CALLS
 
 
+@pytest.mark.alone
 @pytest.mark.services
 async def test_a_minute_with_redis_that_goes_and_comes(stack: Stack, no_leaks: None) -> None:
     """All that holds on shared state too, while its server is frozen, killed and restarted; memory stays flat."""
