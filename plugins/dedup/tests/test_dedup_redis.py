@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from plughost import Host, SealError, SecretBox
+from plughost import Clock, Host, SealError, SecretBox
+from plughost._shared import SystemClock
 from plughost_dedup import DedupConfig, DedupPlugin
 from plughost_dedup._replicas import KeyReused, Replicas
 from plughost_redis import BackendUnavailable, RedisBackend, StoreURL
@@ -63,6 +64,16 @@ class Work:
         return self.name.encode()
 
 
+class Wrong(SystemClock):
+    """A clock on the wall that is so many seconds ahead."""
+
+    def __init__(self, ahead: float) -> None:
+        self._ahead = ahead
+
+    def time(self) -> float:
+        return time.time() + self._ahead
+
+
 Make = Callable[..., Awaitable[Replicas]]
 
 
@@ -71,9 +82,9 @@ async def replica(redis: Redis, host: HostFactory) -> AsyncIterator[Make]:
     hosting = await host()
     made: list[Replicas] = []
 
-    async def make(box: Box | None = None, lease: float = LEASE) -> Replicas:
+    async def make(box: Box | None = None, lease: float = LEASE, clock: Clock | None = None) -> Replicas:
         backend = RedisBackend(StoreURL(redis.url), name="dedup", host=hosting, prefix="plughost:dedup")
-        replicas = Replicas(backend, lease=lease, clock=hosting.clock, seal=lambda: box, on_clear=lambda: None)
+        replicas = Replicas(backend, lease=lease, clock=clock or hosting.clock, seal=lambda: box, on_clear=lambda: None)
         await replicas.start()
         made.append(replicas)
         return replicas
@@ -84,9 +95,9 @@ async def replica(redis: Redis, host: HostFactory) -> AsyncIterator[Make]:
 
 
 def start(
-    replicas: Replicas, work: Work, arguments: bytes = ARGUMENTS, keep: float = 0, since: float = 0
+    replicas: Replicas, work: Work, arguments: bytes = ARGUMENTS, keep: float = 0, changed: float | None = None
 ) -> asyncio.Task[bytes]:
-    return asyncio.ensure_future(replicas.run(KEY, arguments, work, keep=lambda: keep, since=since))
+    return asyncio.ensure_future(replicas.run(KEY, arguments, work, keep=lambda: keep, changed=changed))
 
 
 async def test_replicas_share_one_execution(replica: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,9 +228,21 @@ async def test_what_was_kept_before_a_change_is_not_handed_out(replica: Make) ->
     one, other = await replica(), await replica()
     await start(one, Work("old", takes=0), keep=60)
     await asyncio.sleep(0.01)
-    change = time.time()
-    assert await start(other, Work("new", takes=0), keep=60, since=change) == b"new"
-    assert await start(one, Work("newer", takes=0), since=change) == b"new"
+    change = time.monotonic()
+    await asyncio.sleep(0.05)
+    assert await start(other, Work("new", takes=0), keep=60, changed=change) == b"new"
+    assert await start(one, Work("newer", takes=0), changed=change) == b"new"
+
+
+async def test_clocks_of_replicas_need_not_agree(replica: Make) -> None:
+    """What one of them kept that is an hour ahead is not from after a change, nor what one behind keeps from before."""
+    ahead, behind = await replica(clock=Wrong(3600)), await replica(clock=Wrong(-3600))
+    await start(ahead, Work("old", takes=0), keep=60)
+    await asyncio.sleep(0.01)
+    change = time.monotonic()
+    await asyncio.sleep(0.05)
+    assert await start(behind, Work("new", takes=0), keep=60, changed=change) == b"new"
+    assert await start(ahead, Work("newer", takes=0), changed=change) == b"new"
 
 
 async def test_what_began_before_a_change_is_not_waited_for(replica: Make) -> None:
@@ -228,7 +251,7 @@ async def test_what_began_before_a_change_is_not_waited_for(replica: Make) -> No
     old = start(one, Work("old", takes=0.5))
     await asyncio.sleep(0.1)
     async with asyncio.timeout(0.3):
-        assert await start(other, Work("new", takes=0), since=time.time()) == b"new"
+        assert await start(other, Work("new", takes=0), changed=time.monotonic()) == b"new"
     assert await old == b"old"
 
 
@@ -249,7 +272,9 @@ async def test_clearing_is_for_all_replicas(replica: Make) -> None:
 @asynccontextmanager
 async def hosts(host: HostFactory, redis: Redis, provider: Any, **config: Any) -> AsyncIterator[list[Host]]:
     settings = DedupConfig(url=StoreURL(redis.url), tools=("add",), **config)
-    yield [await host(DedupPlugin(settings, name="dedup"), providers=[provider()]) for _ in range(3)]
+    made = [await host(DedupPlugin(settings, name="dedup"), providers=[provider()]) for _ in range(3)]
+    await asyncio.sleep(0.05)  # each start is a change of what clients see
+    yield made
 
 
 def add(line: Line | None = None) -> Any:

@@ -104,7 +104,7 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
         config = self.config
         self.host = host
         now = self._now = host.clock.monotonic
-        self._changed_at = 0.0
+        self._changed_at: float | None = None
         self._routes: object = None
         self.window = Kept(now, max_entries=config.max_entries, max_bytes=config.max_bytes)
         self.idempotent = Kept(now, max_entries=config.max_entries, max_bytes=config.max_bytes)
@@ -177,7 +177,7 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
     def _outdate(self) -> None:
         """Hand out nothing that was begun before: something that clients can see has changed."""
         self.window.clear()
-        self._changed_at = self.host.clock.time()
+        self._changed_at = self._now()
 
     def _follow(self) -> None:
         """Notice a changed catalog, of which events tell a moment later."""
@@ -304,9 +304,9 @@ class DedupPlugin(MCPPlugin[DedupConfig]):
                 ask.kept.put(ask.key, ask.fingerprint, payload, seconds=keep, epoch=epoch)
             return b"R" + payload if payload else FOR_ONE
 
-        since = self._changed_at if ask.kept is self.window else 0.0
+        changed = self._changed_at if ask.kept is self.window else None
         outcome = await replicas.run(
-            ask.key, ask.fingerprint, publishable, keep=lambda: keep, tenant=tenant, since=since
+            ask.key, ask.fingerprint, publishable, keep=lambda: keep, tenant=tenant, changed=changed
         )
         if not mine:
             return await work() if (theirs := _theirs(outcome)) is None else theirs

@@ -28,19 +28,25 @@ CLEAR = b"clear"
 POLL = 0.5
 """Seconds after which a replica that waits for another one's outcome looks whether that one still lives."""
 TOKEN = 16
-STAMP = 14
-"""Digits of a time in milliseconds."""
+STAMP = 16
+"""Digits of a time in microseconds, as the server writes it."""
 
 CLAIM = """
 local outcome = redis.call('GET', KEYS[3])
 if outcome then return {'done', outcome} end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local change = ARGV[3] ~= '' and now - ARGV[3] or 0
 local kept = redis.call('GET', KEYS[2])
-if kept and string.sub(kept, 17, 30) >= ARGV[3] then return {'kept', kept} end
+if kept and tonumber(string.sub(kept, 17, 32)) > change then return {'kept', kept} end
 local held = redis.call('GET', KEYS[1])
-if held then return {'held', held} end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return {'mine', ''}
+if held then return {tonumber(string.sub(held, 33)) > change and 'held' or 'outdated', held} end
+local mine = ARGV[1] .. string.format('%016.0f', now)
+redis.call('SET', KEYS[1], mine, 'PX', ARGV[2])
+return {'mine', mine}
 """
+"""Which execution is whose, and when it began, on the server's clock. How long ago a change was, each replica measures
+by itself; so their clocks need not agree, and what began within a round trip after the change may count as before."""
 RENEW = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -106,23 +112,22 @@ class Replicas:
         *,
         keep: Callable[[], float],
         tenant: str | None = None,
-        since: float = 0.0,
+        changed: float | None = None,
     ) -> bytes:
         """The outcome of `work()`, or of the execution of the same key in another replica.
 
         `keep()` says, after the work, for how many seconds a later call still gets the outcome. While the server is
-        away every replica runs its own. An outcome that cannot be unsealed is empty. What was begun before `since`, in
-        seconds since the epoch, does not count: replicas' clocks should agree.
+        away every replica runs its own. An outcome that cannot be unsealed is empty. What was begun before `changed`
+        (of the clock that never goes back) does not count.
 
         Raises:
             KeyReused: The key stands for another fingerprint.
         """
-        mine = secrets.token_bytes(TOKEN) + fingerprint + _stamp(self._clock.time())
         try:
-            found = await self._await_turn(key, fingerprint, mine, _stamp(since))
+            mine, found = await self._await_turn(key, fingerprint, changed)
         except (BackendUnavailable, Outdated):
             return await work()
-        return await self._lead(key, mine, work, keep, tenant) if found is None else found
+        return await self._lead(key, mine, work, keep, tenant) if mine else found
 
     async def clear(self) -> int:
         """Delete what is kept, and tell the other replicas; how much it was.
@@ -140,24 +145,24 @@ class Replicas:
 
     # -- those who wait -----------------------------------------------------------------------------------------------
 
-    async def _await_turn(self, key: bytes, fingerprint: bytes, mine: bytes, since: bytes) -> bytes | None:
-        """The outcome of somebody else, or `None` if this one holds the lock."""
-        other = b""
+    async def _await_turn(self, key: bytes, fingerprint: bytes, changed: float | None) -> tuple[bytes, bytes]:
+        """What the lock holds if it is this one's, and otherwise the outcome of somebody else."""
+        token, other = secrets.token_bytes(TOKEN) + fingerprint, b""
         while True:
             ended = asyncio.Event()
             if other:
                 self._ended[other].add(ended)  # before the question, or the answer could slip through between
             try:
-                state, value = await self._claim_or_release(key, mine, other, since)
+                state, value = await self._claim_or_release(key, token, other, changed)
                 if state == b"mine":
-                    return None
+                    return value, b""
                 if state == b"done":
-                    return self._read(key, value)
-                if value[TOKEN : 2 * TOKEN] != fingerprint if state == b"held" else value[:TOKEN] != fingerprint:
+                    return b"", self._read(key, value)
+                if fingerprint != (value[:TOKEN] if state == b"kept" else value[TOKEN : 2 * TOKEN]):
                     raise KeyReused
                 if state == b"kept":
-                    return self._read(key, value[TOKEN + STAMP :])
-                if value[2 * TOKEN :] < since:
+                    return b"", self._read(key, value[TOKEN + STAMP :])
+                if state == b"outdated":
                     raise Outdated
                 if value == other:
                     with suppress(TimeoutError):
@@ -167,15 +172,19 @@ class Replicas:
                 self._forget(other, ended)
             other = value
 
-    async def _claim_or_release(self, key: bytes, mine: bytes, other: bytes, since: bytes) -> tuple[bytes, bytes]:
+    async def _claim_or_release(
+        self, key: bytes, token: bytes, other: bytes, changed: float | None
+    ) -> tuple[bytes, bytes]:
         """Ask for the lock; whoever is cancelled meanwhile does not hold it afterwards."""
-        asking = asyncio.create_task(_asked(self._claim, self._names(key, other), [mine, self._lease_ms, since]))
+        ago = "" if changed is None else int((self._clock.monotonic() - changed) * 1e6)
+        asking = asyncio.create_task(_asked(self._claim, self._names(key, other), [token, self._lease_ms, ago]))
         try:
             state, value = await asyncio.shield(asking)
         except asyncio.CancelledError:
             with anyio.CancelScope(shield=True), suppress(BackendUnavailable):
-                await asking
-                await self._publish(key, mine, b"", 0)
+                state, value = await asking
+                if state == b"mine":
+                    await self._publish(key, value, b"", 0)
             raise
         return state, value
 
@@ -265,11 +274,6 @@ class Replicas:
         except Exception as error:  # noqa: BLE001 - whatever a box raises
             logger.warning("an outcome on %s cannot be unsealed: %r", self.backend.url, error)
             return b""
-
-
-def _stamp(seconds: float) -> bytes:
-    """A time as text that sorts."""
-    return b"%0*d" % (STAMP, int(seconds * 1000))
 
 
 async def _asked(script: Script, keys: list[str], arguments: list[Any]) -> Any:
