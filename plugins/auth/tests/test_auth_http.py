@@ -20,6 +20,8 @@ from plughost_auth import AuthConfig, AuthPlugin
 from plughost_auth._issuer import Issuer
 from plughost_testing import HostFactory, RecordingMiddleware, ScriptedProvider, VirtualClock, text
 from signing import RESOURCE, Signer, jwks
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
 
 pytestmark = pytest.mark.anyio
 
@@ -489,6 +491,20 @@ async def test_where_the_metadata_is(resource: str, path: str, guarded: Guarded)
     assert found == f"{resource.removesuffix(path or '/')}{place}"
     reply = await fetch(app, b"", {"host": "127.0.0.1:8000"}, method="GET", path=place)
     assert json.loads(reply.body)["resource"] == resource
+
+
+async def test_metadata_of_a_mounted_host(guarded: Guarded) -> None:
+    """The well-known path is at the root, beside the mount; the application hands it on (A1)."""
+    host = await guarded(resource="https://mcp.example/tools/mcp")
+    outer = Starlette(
+        routes=[Route("/.well-known/oauth-protected-resource/{path:path}", host.app), Mount("/tools", host.app)]
+    )
+    reply = await post(outer, ADD, path="/tools/mcp")
+    assert reply.status == 401
+    place = parsed(reply)["resource_metadata"].removeprefix("https://mcp.example")
+    reply = await fetch(outer, b"", {"host": "127.0.0.1:8000"}, method="GET", path=place)
+    assert json.loads(reply.body)["resource"] == "https://mcp.example/tools/mcp"
+    assert (await post(outer, LOOK, bearer("key-of-a-writer"), path="/tools/mcp")).status == 200
 
 
 async def test_no_metadata_without_issuers(guarded: Guarded) -> None:
