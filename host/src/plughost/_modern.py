@@ -182,8 +182,9 @@ class Exchange:
 
     async def run(self, host: Host) -> None:
         """Serve the request and answer it; if the client goes away, cancel it and send nothing (T7)."""
-        task = self._task = asyncio.current_task()
-        timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._watch)
+        loop = asyncio.get_running_loop()
+        task = self._task = asyncio.current_task(loop)
+        timer = loop.call_later(WATCH_AFTER, self._watch)
         try:
             status = 200
             try:

@@ -79,7 +79,8 @@ def labels(call: Call, per: Sequence[Per]) -> tuple[tuple[str, ...], ...]:
     return tuple(_PARTS[each](call) for each in per)
 
 
-def digest(labels: Sequence[Sequence[str]]) -> int:
+@lru_cache(maxsize=1024)  # of those who call most
+def digest(labels: tuple[tuple[str, ...], ...]) -> int:
     """Labels as 120 bits: as short for a long name as for a short one, and no two alike."""
     return int.from_bytes(blake2b(repr(labels).encode("utf-8", "surrogatepass"), digest_size=15).digest(), "big")
 

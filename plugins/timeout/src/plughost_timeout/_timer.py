@@ -27,14 +27,15 @@ class Timer:
     __slots__ = ("_baseline", "_cancelled", "_handle", "_loop", "_task", "_what")
 
     def __init__(self, seconds: float, what: object) -> None:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)  # which would have to ask for the loop again
         assert task is not None
         self._task = task
         self._baseline = task.cancelling()
         self._what = what
         self._cancelled = 0
-        self._loop = asyncio.get_running_loop()
-        self._handle = self._loop.call_later(seconds, copy_context().run, self._expire, context=_NOTHING)
+        self._loop = loop
+        self._handle = loop.call_later(seconds, copy_context().run, self._expire, context=_NOTHING)
 
     def _expire(self) -> None:
         if self._cancelled:
