@@ -701,7 +701,16 @@ def test_run(run: Run, serving: list[Any], separator: list[str]) -> None:
         run("run", "--with", "errors", "--with", "./mine.py:P", *separator, "npx", "-y", "server", "--http").exit_code
         == 3
     )
-    assert serving == [((["npx", "-y", "server", "--http"],), {"plugins": ["errors", "./mine.py:P"], "http": False})]
+    assert serving == [((["npx", "-y", "server", "--http"],), {"plugins": ["errors", "./mine.py:P"], "listen": None})]
+
+
+@pytest.mark.parametrize(
+    ("options", "listen"), [(["--http"], "127.0.0.1:8000"), (["--listen", "127.0.0.1:9000"], "127.0.0.1:9000")]
+)
+def test_run_over_http(run: Run, serving: list[Any], options: list[str], listen: str) -> None:
+    """`--http` serves where `serve` does, `--listen` elsewhere."""
+    assert run("run", *options, "server").exit_code == 3
+    assert serving == [((["server"],), {"plugins": [], "listen": listen})]
 
 
 def test_run_without_command(run: Run) -> None:

@@ -195,7 +195,7 @@ def test_a_port_in_use_is_named_with_a_remedy(served: Served) -> None:
         served.config.write_text(f'[host]\nlisten = "127.0.0.1:{port}"\n')
         with pytest.raises(PlughostError) as caught:
             serve(served.config)
-    remedy = "stop the program that has it, or change listen in [host]"
+    remedy = "stop the program that has it, or listen on another: listen in [host], --listen of plughost run"
     assert str(caught.value) == f"cannot listen on 127.0.0.1:{port}: Address already in use; {remedy}"
 
 

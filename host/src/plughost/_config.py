@@ -32,6 +32,7 @@ from plughost._plugin import Match, PluginConfig, refuse_placeholders
 if TYPE_CHECKING:
     from plughost._plugin import MCPPlugin
 
+DEFAULT_LISTEN = "127.0.0.1:8000"
 UPSTREAM = "upstream"
 """The plugin that serves providers with `command` or `url`."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
@@ -84,7 +85,7 @@ class HostSettings(Documented):
 
     name: str = "plughost"
     """Name the host shows to clients; replicas that share `request_state_keys` need the same."""
-    listen: str = "127.0.0.1:8000"
+    listen: str = DEFAULT_LISTEN
     """`HOST:PORT` of Streamable HTTP. An address other than loopback demands `allowed_hosts` (T1)."""
     path: str = Field(default="/mcp", pattern=r"^/")
     """Path of the MCP endpoint."""

@@ -22,7 +22,7 @@ from anyio.abc import Process, TaskGroup
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from plughost._config import HostConfig, load_config
+from plughost._config import DEFAULT_LISTEN, HostConfig, load_config
 from plughost._control import serve_control
 from plughost._errors import ConfigError, Fault, PlughostError
 from plughost._host import Host, create_host
@@ -69,15 +69,15 @@ def serve(path: Path, *, stdio: bool = False, watch: bool = False, workers: int 
             return anyio.run(_supervise, command, listener, workers, {**os.environ, WORKERS_FOLDER: folder})
 
 
-def run_command(command: list[str], *, plugins: list[str], http: bool) -> int:
+def run_command(command: list[str], *, plugins: list[str], listen: str | None) -> int:
     """Front one stdio server: with stdin and stdout, so that it drops into a client's configuration, or with HTTP.
 
     The server gets this process's whole environment: it is the one that the client configured for it.
     """
-    wire = None if http else Wire()
+    wire = Wire() if listen is None else None
     config = load_config(
         {
-            "host": {"control": False},
+            "host": {"control": False, "listen": listen or DEFAULT_LISTEN},
             "providers": {"server": {"command": list(map(_literal, command)), "env": _environment()}},
             "plugins": {Path(plugin.partition(":")[0]).stem: {"plugin": plugin} for plugin in plugins},
         }
@@ -126,7 +126,7 @@ def bind(config: HostConfig) -> socket.socket:
         listener.bind((address, port))
     except OSError as error:
         listener.close()
-        remedy = "stop the program that has it, or change listen in [host]"
+        remedy = "stop the program that has it, or listen on another: listen in [host], --listen of plughost run"
         raise PlughostError(f"cannot listen on {config.host.listen}: {error.strerror}; {remedy}") from error
     return listener
 

@@ -33,10 +33,14 @@ def serve(
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--with", "plugins", metavar="PLUGIN", multiple=True, help="A plugin to put around it; may be repeated.")
 @click.option("--http", is_flag=True, help="Serve HTTP on 127.0.0.1:8000 instead of stdin and stdout.")
+@click.option("--listen", metavar="HOST:PORT", help="Serve HTTP there.")
 @click.argument("command", nargs=-1, required=True)
 @click.pass_context
-def run(ctx: click.Context, plugins: tuple[str, ...], command: tuple[str, ...], *, http: bool) -> None:
+def run(
+    ctx: click.Context, plugins: tuple[str, ...], command: tuple[str, ...], listen: str | None, *, http: bool
+) -> None:
     """Front one stdio server, COMMAND, without a config file."""
-    from plughost import _serve  # noqa: PLC0415 - imports mcp
+    from plughost import _config, _serve  # noqa: PLC0415 - imports mcp
 
-    ctx.exit(_serve.run_command(list(command), plugins=list(plugins), http=http))
+    where = listen or (_config.DEFAULT_LISTEN if http else None)
+    ctx.exit(_serve.run_command(list(command), plugins=list(plugins), listen=where))
