@@ -23,11 +23,6 @@ LEASE = 0.6
 KEY, ARGUMENTS = b"k" * 16, b"a" * 16
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Redis]:
     with Stack() as stack:
