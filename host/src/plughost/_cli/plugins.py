@@ -207,7 +207,7 @@ def lock(ctx: click.Context, given: str | None, *, checking: bool) -> None:
 
 
 def _has_upstreams(document: dict[str, Any]) -> bool:
-    """What `HostConfig.instances` asks, of the tables as they are written: who reviews code has no secrets to fill in."""
+    """What `HostConfig.instances` asks, of the tables as written: who reviews code has no secrets to fill in."""
     providers = document.get("providers")
     tables = providers.values() if isinstance(providers, dict) else ()
     return any(isinstance(table, dict) and "python" not in table for table in tables)
