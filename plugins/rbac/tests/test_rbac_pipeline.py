@@ -446,6 +446,15 @@ async def test_a_policy_file_that_is_none_stops_the_start(tmp_path: Path, conten
             pass
 
 
+async def test_a_provider_that_does_not_exist_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal with a typo in it refuses nothing: the log says so, with what may have been meant."""
+    typo = rules({"allow": "execute:tools"}, {"deny": "execute:tools", "provider": ["note", "files", "x*"]})
+    async with make_host(plugin(**typo), providers=[notes(), files()]):
+        await anyio.wait_all_tasks_blocked()
+    told = [record.getMessage() for record in caplog.records if record.name == "plughost.rbac"]
+    assert told == ["roles.r.rules[1] of plugin 'rbac' names 'note', which is no provider; did you mean 'notes'?"]
+
+
 async def test_streams_end_when_the_policy_changes() -> None:
     """Their clients listen again, and are admitted by what counts now."""
     rbac = plugin(roles={"r": EVERYTHING["admin"]})

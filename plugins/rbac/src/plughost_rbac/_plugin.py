@@ -34,10 +34,12 @@ from plughost import (
     unknown_target,
 )
 from plughost import Kind as ListKind
+from plughost._errors import did_you_mean
 from pydantic import BaseModel, ConfigDict, Field
 
 from plughost_rbac._config import Kind, PolicyConfig, RBACConfig
 from plughost_rbac._file import read_policy
+from plughost_rbac._patterns import WILD
 from plughost_rbac._policy import Policy
 
 if TYPE_CHECKING:
@@ -163,8 +165,21 @@ class RBACPlugin(MCPPlugin[RBACConfig]):
 
     @hookimpl
     def plughost_event(self, event: HostEvent) -> None:
-        if event.type == EventType.CONFIG_RELOADED and self.config.policy is not None:
+        reloaded = event.type == EventType.CONFIG_RELOADED
+        if reloaded and self.config.policy is not None:
             self._reread()
+        if reloaded or (event.type == EventType.PLUGIN_REGISTERED and event.subject == self.name):
+            self._warn_of_names()
+
+    def _warn_of_names(self) -> None:
+        """Tell of providers that rules name and that do not exist: a refusal with a typo refuses nothing."""
+        known = self._host.generation.catalog.providers if self._host is not None else {}
+        for role, held in self._policy.config.roles.items():
+            for number, rule in enumerate(held.rules):
+                for name in rule.provider:
+                    if name not in known and not WILD.search(name):
+                        where, hint = f"roles.{role}.rules[{number}]", did_you_mean(name, known)
+                        logger.warning("%s of plugin %r names %r, which is no provider%s", where, self.name, name, hint)
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
