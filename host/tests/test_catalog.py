@@ -357,7 +357,7 @@ async def test_a_provider_that_comes_up_brings_its_names(anyio_backend: str) -> 
 
 
 async def test_a_provider_that_goes_down_takes_only_its_own_names() -> None:
-    """G5."""
+    """The tools of the others are listed as before, and clients hear that the list changed (G5)."""
     frail, sound = StubProvider("frail", ["f"]), StubProvider("sound", ["s"])
     async with host_of(sound, frail) as host, Client(host.front) as client:
         async with client.listen(tools_list_changed=True) as news:

@@ -130,14 +130,14 @@ async def test_probes_may_name_an_address(host_header: str, method: str, path: s
     ],
 )
 async def test_allowed_origins_are_exact(origin: str, status: int) -> None:
-    """T1."""
+    """Loopback's and those that are named; a longer name that begins alike is another one (T1)."""
     config = {"host": {"allowed_origins": ["https://app.example"]}}
     async with held_host(config=config) as (host, _):
         assert (await post(host.app, ADD, {"origin": origin})).status == status
 
 
 def test_the_default_address_is_loopback() -> None:
-    """T1."""
+    """Without a word about it nobody on another machine can connect (T1)."""
     assert load_config({}).host.address == ("127.0.0.1", 8000)
 
 
@@ -150,7 +150,7 @@ def test_another_address_demands_allowed_hosts(listen: str) -> None:
 
 
 async def test_allowed_hosts_are_let_in() -> None:
-    """T1."""
+    """By their name, and with `:*` on any port (T1)."""
     config = {"host": {"listen": "0.0.0.0:8000", "allowed_hosts": ["mcp.example.com", "other.example:*"]}}
     async with held_host(config=config) as (host, _):
         statuses = [
@@ -216,7 +216,7 @@ async def test_the_body_names_the_target() -> None:
 
 
 async def test_an_unknown_version_is_told_the_supported_ones() -> None:
-    """T5."""
+    """Status 400, -32022, and which versions it could ask for (T5)."""
     message = request("tools/list", {"_meta": {"io.modelcontextprotocol/protocolVersion": "2099-01-01"}})
     async with held_host() as (host, _):
         reply = await post(host.app, message, {"mcp-protocol-version": "2099-01-01"})
@@ -377,7 +377,7 @@ async def test_an_undeclared_100_mb_body_is_refused_at_the_limit(era: str) -> No
 
 @pytest.mark.parametrize("era", ERAS)
 async def test_the_limit_is_the_configs(era: str) -> None:
-    """T10."""
+    """A byte more than `max_body` is answered 413 in both eras (T10)."""
     async with held_host(config={"host": {"max_body": "1KiB"}}) as (host, _):
         reply = await fetch(host.app, b" " * 1025, {**COMMON, **ERAS[era]})
     assert reply.status == 413
@@ -486,7 +486,7 @@ def test_a_placeholder_is_no_secret(secret: str) -> None:
 
 @pytest.mark.parametrize("keys", [["changeme"], ["short"]])
 def test_state_keys_are_long_and_chosen(keys: list[str]) -> None:
-    """G3."""
+    """A short key, or a placeholder, stops the start (G3)."""
     with pytest.raises(ConfigError, match=r"32 bytes|placeholder"):
         load_config({"host": {"request_state_keys": keys}})
 

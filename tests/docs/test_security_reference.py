@@ -41,3 +41,9 @@ def test_every_requirement_has_a_test() -> None:
     """The project's own page can be built."""
     page = security.section(REPOSITORY)
     assert [name for name in security.REQUIREMENTS if f"## {name}\n" not in page] == []
+
+
+def test_each_test_states_a_fact() -> None:
+    """An id alone tells a reader nothing."""
+    covered = security.covering_tests(REPOSITORY)
+    assert [name for tests in covered.values() for _, name, fact in tests if len(fact.split()) < 3] == []
