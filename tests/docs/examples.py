@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from click.testing import CliRunner
 from mcp_types import CallToolResult, TextContent
+from plughost._cli import cli
 from serving import free_port, serving
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,10 +45,10 @@ def text_of(result: CallToolResult) -> str:
 
 
 def plughost(*arguments: str) -> str:
-    """What a command of the installed `plughost` prints."""
-    command = [str(SCRIPTS / "plughost"), *arguments]
-    ran = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT})
-    assert ran.returncode == 0, ran.stderr
+    """What a command prints; it runs in this process, since starting an interpreter takes the most time."""
+    with ThreadPoolExecutor(1) as terminal:  # where no loop is running
+        ran = terminal.submit(CliRunner().invoke, cli, arguments).result()
+    assert ran.exit_code == 0, ran.output
     return ran.stdout
 
 
