@@ -112,8 +112,7 @@ def isolated(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The host and all plugins with the oldest versions that they allow together, installed as users install them."""
     wheels = session.create_tmp()
-    for member in MEMBERS:
-        session.run_install("uv", "build", "--quiet", "--wheel", f"--package={distribution(member)}", f"-o={wheels}")
+    session.run_install("uv", "build", "--quiet", "--wheel", "--all-packages", f"--out-dir={wheels}")
     packages = [f"./{member}{extras(member)}" for member in MEMBERS]
     session.install(
         "--exact", "--no-sources", "--resolution=lowest-direct", f"--find-links={wheels}", *packages, *TEST_TOOLS
