@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -114,6 +115,20 @@ async def test_a_command_that_gives_no_keys_stops_the_start(command: list[str], 
             raise AssertionError
     assert repr(command[0]) in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+async def test_the_command_does_not_read_what_is_for_the_host() -> None:
+    """What a client writes to a host on stdin is no input of the command: it has none."""
+    mine, theirs = os.pipe()
+    saved = os.dup(0)
+    os.dup2(mine, 0)
+    try:
+        async with make_host(made(command=["sh", "-c", f"cat; echo {OLD}"], command_timeout=1)) as host:
+            assert len((await host.run_operation("encryption", "show"))["ring"]) == 1
+    finally:
+        os.dup2(saved, 0)
+        for handle in (mine, theirs, saved):
+            os.close(handle)
 
 
 async def test_the_command_is_asked_again(tmp_path: Path) -> None:

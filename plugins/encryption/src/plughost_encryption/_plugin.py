@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -135,7 +136,7 @@ class EncryptionPlugin(MCPPlugin[EncryptionConfig]):
             return ring([key.get_secret_value() for key in config.keys])
         try:
             with anyio.fail_after(config.command_timeout):
-                ran = await anyio.run_process(config.command, stderr=None, check=False)
+                ran = await anyio.run_process(config.command, stdin=DEVNULL, stderr=None, check=False)
             texts = [line.strip() for line in ran.stdout.decode().splitlines() if line.strip()]
             if ran.returncode:
                 raise PluginError(self.name, f"the command {config.command[0]!r} failed with {ran.returncode}")
