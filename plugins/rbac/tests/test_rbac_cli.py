@@ -67,7 +67,7 @@ def test_the_rule_that_decides_is_named(config: Path) -> None:
         (["bob", "add_note"], "hidden"),
         (["bob", "add_note", "--role", "Staff", "--arg", "folder=open/1", "--arg", "count=4"], "refused"),
         (["", "add_note"], "refused"),
-        (["ada", "x/y", "--kind", "method"], "hidden"),
+        (["ada", "x/y", "--kind", "method", "--provider", "notes"], "hidden"),
     ],
 )
 def test_what_is_not_allowed_has_exit_code_1(config: Path, arguments: list[str], outcome: str) -> None:
@@ -78,10 +78,12 @@ def test_what_is_not_allowed_has_exit_code_1(config: Path, arguments: list[str],
     assert answer["because"]
 
 
-def test_resources_are_of_the_provider_that_is_named(config: Path) -> None:
-    """URIs have no prefix to tell by."""
-    assert explain(config, "ada", "note://1", "--kind", "resource", "--provider", "notes").exit_code == 0
-    found = explain(config, "ada", "note://1", "--kind", "resource")
+@pytest.mark.parametrize("kind", ["resource", "method"])
+def test_some_targets_are_of_the_provider_that_is_named(config: Path, kind: str) -> None:
+    """URIs and methods have no prefix to tell by, and rules may go by provider."""
+    found = explain(config, "ada", "note://1", "--kind", kind, "--provider", "notes")
+    assert found.exit_code == (0 if kind == "resource" else 1)
+    found = explain(config, "ada", "note://1", "--kind", kind)
     assert isinstance(found.exception, PlughostError)
     assert "could be of notes, files; name one with --provider" in str(found.exception)
 

@@ -479,6 +479,20 @@ async def test_a_running_host_explains() -> None:
         assert (await host.run_operation("rbac", "show"))["principals"] == {"ada": ["r"]}
 
 
+async def test_it_explains_methods_by_who_serves_them() -> None:
+    """As a call of one is decided: by the provider that it goes to; one that nobody serves goes nowhere."""
+    provider = files()
+    provider.script("x/custom", {"ok": True})
+    allowed = {**rules({"allow": "admin:access", "provider": "files"}), "principals": {"ada": "r"}}
+    async with make_host(plugin(**allowed), providers=[notes(), provider]) as host:
+        question = {"principal": "ada", "target": "x/custom", "kind": "method"}
+        found = await host.run_operation("rbac", "explain", question)
+        assert (found["outcome"], found["provider"]) == ("allowed", "files")
+        assert (await asked(host, "x/custom", {}))["ok"] is True
+        with pytest.raises(PlughostError, match="no provider has the method 'y/custom'"):
+            await host.run_operation("rbac", "explain", {**question, "target": "y/custom"})
+
+
 async def test_over_http(live_host: Callable[..., Awaitable[Any]]) -> None:
     """A8: two callers at one address see and call what is theirs, in both protocol eras."""
     rules_of = {

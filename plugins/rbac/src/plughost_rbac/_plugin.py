@@ -35,6 +35,7 @@ from plughost import (
 )
 from plughost import Kind as ListKind
 from plughost._errors import did_you_mean
+from plughost._sdk import host_call
 from pydantic import BaseModel, ConfigDict, Field
 
 from plughost_rbac._config import Kind, PolicyConfig, RBACConfig
@@ -59,6 +60,11 @@ KIND_LISTED: Mapping[ListKind, Kind] = {
     ListKind.PROMPTS: "prompt",
     ListKind.RESOURCES: "resource",
     ListKind.TEMPLATES: "resource",
+}
+_LISTED: Mapping[Kind, ListKind] = {
+    "tool": ListKind.TOOLS,
+    "prompt": ListKind.PROMPTS,
+    "resource": ListKind.RESOURCES,
 }
 LISTS = frozenset(kind.method for kind in ListKind)
 COMPLETION = "completion/complete"
@@ -295,13 +301,15 @@ class RBACPlugin(MCPPlugin[RBACConfig]):
             PlughostError: The target leads to no provider.
         """
         assert self._host is not None
-        listed = {"tool": ListKind.TOOLS, "prompt": ListKind.PROMPTS, "resource": ListKind.RESOURCES}
-        provider, name = "", parameters.target
-        if parameters.kind in listed:
-            found = self._host.generation.catalog.locate(listed[parameters.kind], parameters.target)
-            if found is None:
-                raise PlughostError(f"no provider has the {parameters.kind} {parameters.target!r}")
-            provider, name = found
+        catalog, target = self._host.generation.catalog, parameters.target
+        if parameters.kind == "method":
+            call = host_call(target)
+            found = (call.provider or "", target) if catalog.resolve(call) else None
+        else:
+            found = catalog.locate(_LISTED[parameters.kind], target)
+        if found is None:
+            raise PlughostError(f"no provider has the {parameters.kind} {target!r}")
+        provider, name = found
         who = Principal(
             parameters.principal,
             parameters.issuer,

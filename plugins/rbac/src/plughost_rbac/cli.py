@@ -105,8 +105,8 @@ def _place(document: Mapping[str, Any], kind: Kind, target: str, provider: str |
         PlughostError: Several providers could have it.
     """
     tables = document.get("providers", {})
-    if provider is not None or kind == "method":
-        return provider or "", target
+    if provider is not None:
+        return provider, target
     prefixes = {name: table.get("prefix", "") if kind in ("tool", "prompt") else "" for name, table in tables.items()}
     able = {name: prefix for name, prefix in prefixes.items() if target.startswith(prefix)}
     longest = max(map(len, able.values()), default=0)
