@@ -34,7 +34,9 @@ def section() -> str:
 def _describe(package: Distribution) -> str:
     entries = list(package.entry_points)
     plugins = [entry for entry in entries if entry.group == PLUGINS]
-    rows = [("version", package.version), ("Python", package.metadata["Requires-Python"] or "any")]
+    page = package.name.removeprefix(f"{HOST}-")
+    rows = [] if package.name == HOST else [("its page", f"[`{package.name}`](../plugins/{page}.md)")]
+    rows += [("version", package.version), ("Python", package.metadata["Requires-Python"] or "any")]
     rows += [("requires", text) for text in _listed(package, "")]
     rows += [
         (f"extra `{extra}`", text)

@@ -103,6 +103,19 @@ async def test_operations(upstreams: Upstreams) -> None:
         await operations["show"].run(Selection(provider="nix"))
 
 
+@pytest.mark.parametrize(
+    ("table", "place"),
+    [
+        ({"command": ["/opt/bin/notes", "--token=s3cret"]}, "/opt/bin/notes"),
+        ({"url": "https://ada:s3cret@h.example:8443/mcp?key=s3cret"}, "https://h.example:8443"),
+    ],
+)
+def test_where_an_upstream_is_said_to_be(table: dict[str, Any], place: str) -> None:
+    """Messages name the program, or scheme, host and port: arguments and the rest of a URL may be secrets (G6)."""
+    (provider,) = UpstreamPlugin().plughost_providers(config(up=table))
+    assert provider.upstream.place == place
+
+
 async def test_health(upstreams: Upstreams) -> None:
     """Each upstream has a check that fails, without being critical, while it is down."""
     await upstreams.start(good={"command": LEGACY_STDIO}, bad={"command": [*LEGACY_STDIO, "--fail"]})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from plughost import ConfigError, Duration, Fault, HostConfig, PluginConfig, ProviderTable, Size
 from pydantic import Field, SecretStr, ValidationError
@@ -100,6 +101,12 @@ class Upstream:
     @property
     def wait(self) -> float:
         return self.config.wait if self.table.wait is None else self.table.wait
+
+    @property
+    def place(self) -> str:
+        """The program, or scheme, host and port: what a message may show, for a URL can hold secrets (G6)."""
+        parts = urlsplit(self.url)
+        return self.command[0] if self.command else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
     @property
     def cwd(self) -> Path:

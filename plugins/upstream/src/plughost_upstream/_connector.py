@@ -130,7 +130,8 @@ class Connector:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this upstream's, and the next attempt may do
             self.error = error
             self._shy = self._shy or any(isinstance(item, MuteError) for item in causes(error))
-            logger.warning("upstream %r cannot be connected: %s", self.upstream.name, explain(error))
+            name, place = self.upstream.name, self.upstream.place
+            logger.warning("upstream %r (%s) cannot be connected: %s", name, place, explain(error))
         self.tried.set()
         self._changed()
         return self.session if self.error is None else None
