@@ -218,6 +218,17 @@ def told(watch: RecordingMiddleware) -> list[str]:
 
 
 @on_backends("redis")
+async def test_lost_before_a_question_begins(backend: Backend, store: RedisBackend) -> None:
+    """Who asked at the moment of the loss is told of it as others are, and is not cancelled."""
+    asking = asyncio.create_task(echo(store, 1))
+    await asyncio.sleep(0)  # asked, and not begun
+    assert store._client is not None
+    store._doubt(store._client, TimeoutError("it did not answer another"))
+    with pytest.raises(BackendUnavailable, match="it did not answer another"):
+        await asking
+
+
+@on_backends("redis")
 async def test_killed_and_restarted(backend: Backend, store: RedisBackend) -> None:
     """A server that is gone is an error at once; started again it is used again, with nothing left of before."""
     await asyncio.gather(*(ping(store) for _ in range(10)))

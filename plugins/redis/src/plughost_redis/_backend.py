@@ -109,10 +109,7 @@ class RedisBackend:
         """
         if not self.up:
             raise self._unavailable()
-        task = asyncio.create_task(self._ask(work, timeout or self.timeout))
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
-        return await asyncio.shield(task)
+        return await asyncio.shield(asyncio.create_task(self._ask(work, timeout or self.timeout)))
 
     def script(self, source: str) -> Script:
         """A Lua script, to be called with keys and arguments."""
@@ -141,7 +138,10 @@ class RedisBackend:
         task = asyncio.current_task()
         assert task is not None
         client = self._client
-        assert client is not None
+        if client is None or not self.up:  # lost before this began; to cancel it then would have cancelled its asker
+            raise self._unavailable()
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
         deadline = _Deadline(self, task, limit)
         try:
             found = await work(client)
