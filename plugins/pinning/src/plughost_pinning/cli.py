@@ -188,10 +188,7 @@ def _print_compared(item: Mapping[str, Any]) -> None:
             click.echo(f"  {when}: {_legible(item[when]['description'])}")
             click.echo(f"    inputs: {_legible(', '.join(item[when]['inputs'])) or 'none'}")
     if item["sha256"] is not None and item["state"] != "approved":
-        shown = item["now"]["description"]
         for name, value in item["changed"].items():
-            if name == "description" and value == shown:
-                continue
             click.echo(f"  {_legible(name)}: {_legible(json.dumps(value, ensure_ascii=False))}")
         click.echo(f"  approve it with: plughost pins approve {_name(item)}@{item['sha256']}")
 
