@@ -19,7 +19,7 @@ from plughost_testing import RecordingMiddleware, ScriptedProvider, make_call, m
 from plughost_testing.services import HostProcess, Redis, Stack
 from redis.asyncio import Redis as RedisClient
 
-pytestmark = [pytest.mark.anyio, pytest.mark.services]
+pytestmark = [pytest.mark.anyio, pytest.mark.services, pytest.mark.alone]
 
 SERVER = """
 from pathlib import Path

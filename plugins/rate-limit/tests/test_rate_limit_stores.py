@@ -21,7 +21,7 @@ from plughost_redis import RedisBackend, StoreURL
 from plughost_testing import Backend, HostFactory, VirtualClock, make_host, on_backends
 from plughost_testing.services import Redis, Stack
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 
 KINDS = ["sliding-window", "gcra", "fixed-window"]
 CLOCK = "test-clock"

@@ -26,7 +26,7 @@ from plughost_testing.services import Redis, Service, Stack
 from plughost_testing.services.service import free_port
 from redis.exceptions import ResponseError
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 
 SLACK = 0.25
 """Real seconds that a busy machine may add to a time limit of 100 ms."""
@@ -128,7 +128,6 @@ async def test_script_that_fails_runs_once(backend: Backend, store: RedisBackend
     assert await store.run(lambda redis: redis.get("n")) == b"2"
 
 
-@pytest.mark.alone
 @on_backends("redis")
 async def test_more_at_once_than_connections(backend: Backend, store: RedisBackend) -> None:
     """Questions wait for a connection instead of failing."""
@@ -156,7 +155,6 @@ async def test_cancelled_asker_leaves_no_answer_behind(backend: Backend, store: 
     assert not store._client.connection_pool._in_use_connections
 
 
-@pytest.mark.alone
 @on_backends("redis")
 async def test_loop_that_stood_still_is_no_outage(backend: Backend, store: RedisBackend) -> None:
     """When this process was busy longer than the limit, an answer that came meanwhile still counts."""
@@ -169,7 +167,6 @@ async def test_loop_that_stood_still_is_no_outage(backend: Backend, store: Redis
     assert store.up
 
 
-@pytest.mark.alone
 @on_backends("redis")
 async def test_busy_is_not_away(backend: Backend, store: RedisBackend) -> None:
     """A question may take longer than the limit as long as the server answers others; alone it may not."""
@@ -191,7 +188,6 @@ async def test_busy_is_not_away(backend: Backend, store: RedisBackend) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.alone
 @on_backends("redis")
 async def test_frozen_costs_one_time_limit(backend: Backend, store: RedisBackend, watch: RecordingMiddleware) -> None:
     """With the server frozen the calls under way end at the limit, all later ones at once, and it recovers alone."""
@@ -220,7 +216,7 @@ def told(watch: RecordingMiddleware) -> list[str]:
 @on_backends("redis")
 async def test_lost_before_a_question_begins(backend: Backend, store: RedisBackend) -> None:
     """Who asked at the moment of the loss is told of it as others are, and is not cancelled."""
-    asking = asyncio.create_task(echo(store, 1))
+    asking = asyncio.ensure_future(echo(store, 1))
     await asyncio.sleep(0)  # asked, and not begun
     assert store._client is not None
     store._doubt(store._client, TimeoutError("it did not answer another"))
