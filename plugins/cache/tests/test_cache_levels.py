@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -206,6 +208,25 @@ class TwoProcesses(RuleBasedStateMachine):
 
 TestTwoProcesses = TwoProcesses.TestCase
 TestTwoProcesses.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+
+
+class BusyStore(FakeStore):
+    """Lets others run before it answers."""
+
+    async def put(self, values: Mapping[str, bytes], ttl: float) -> None:
+        await asyncio.sleep(0)
+        await super().put(values, ttl)
+
+
+@pytest.mark.anyio
+async def test_two_who_settle_at_once_give_up_once(virtual_clock: VirtualClock) -> None:
+    """The operator's command and the task in the background: what others store after the first is not lost."""
+    store = BusyStore(virtual_clock)
+    shared = SharedLevel(store, clock=virtual_clock, compress_above=1000)
+    levels = Levels(Memory(max_entries=10, max_bytes=10_000), clock=virtual_clock, shared=shared, trust=TRUST)
+    levels.give_up(["a"])
+    assert all(await asyncio.gather(levels.settle(), levels.settle()))
+    assert len(store.told) == 1
 
 
 def _shared(clock: VirtualClock) -> tuple[FakeStore, Callable[[], Levels]]:

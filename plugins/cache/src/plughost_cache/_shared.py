@@ -8,6 +8,7 @@ an answer that was under way meanwhile is stored in vain (the read-invalidate ra
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -58,6 +59,7 @@ class SharedLevel:
         self.unreadable = 0
         """Answers that were no records, or sealed with another key."""
         self._clock = clock
+        self._paying = asyncio.Lock()
 
     @property
     def usable(self) -> bool:
@@ -109,14 +111,15 @@ class SharedLevel:
         Raises:
             BackendUnavailable: It is away; everything is owed still.
         """
-        paid = dict(self.owed)
-        if not paid:
-            return
-        await self.store.put({version_key(name): os.urandom(8) for name in paid}, VERSION_TTL)
-        await self.store.tell(json.dumps([sender, *paid]).encode())
-        for name, debt in paid.items():
-            if self.owed.get(name) is debt:  # it may have been given up again meanwhile
-                del self.owed[name]
+        async with self._paying:  # paid twice, it would take with it what others stored since
+            paid = dict(self.owed)
+            if not paid:
+                return
+            await self.store.put({version_key(name): os.urandom(8) for name in paid}, VERSION_TTL)
+            await self.store.tell(json.dumps([sender, *paid]).encode())
+            for name, debt in paid.items():
+                if self.owed.get(name) is debt:  # it may have been given up again meanwhile
+                    del self.owed[name]
 
     def _decoded(self, key: str, data: bytes) -> Record | None:
         try:
