@@ -37,6 +37,9 @@ class InstanceMeter(Generic[T]):
 
     The attribute `label` has the name of the instance. What several of one name count adds up; of their gauges the
     highest is shown, as `plughost-metrics` does over workers.
+
+    That plugin reads on the event loop. Where the application that a host is mounted in has set an OpenTelemetry
+    provider of its own, it may read from a thread.
     """
 
     def __init__(self, name: str, *, label: str = "plughost.plugin") -> None:
