@@ -67,10 +67,11 @@ def publish(net: Net, keys_at: str, *signers: Signer) -> None:
     }
 
 
-async def test_static_tokens_are_for_loopback(host: HostFactory) -> None:
-    """A host that others can reach does not start with static tokens (G3)."""
+@pytest.mark.parametrize("listen", ["0.0.0.0:8000", "127.0.0.1:8000"])
+async def test_static_tokens_are_for_one_machine(listen: str, host: HostFactory) -> None:
+    """A host that others can reach, by itself or through a proxy, does not start with static tokens (G3)."""
     token = {"dev": {"token": "only-for-development-7f3a"}}
-    reachable = {"host": {"listen": "0.0.0.0:8000", "allowed_hosts": ["mcp.example"]}}
+    reachable = {"host": {"listen": listen, "allowed_hosts": ["mcp.example"]}}
     with pytest.raises(PluginError, match="new-key"):
         await host(plugin(tokens=token), config=reachable)
     await host(plugin(tokens=token))

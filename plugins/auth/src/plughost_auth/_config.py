@@ -136,7 +136,7 @@ class AuthConfig(PluginConfig):
     keys: Mapping[str, KeyConfig] = Field(default_factory=dict)
     """API keys by name."""
     tokens: Mapping[str, TokenConfig] = Field(default_factory=dict)
-    """Static tokens by name; refused where the host listens beyond loopback."""
+    """Static tokens by name; refused where the host listens beyond loopback, or has `allowed_hosts`."""
     local: Identity = Identity()
     """Who calls over stdio: the login of this process, unless `subject` is given. Scopes are not asked of him."""
     required_scopes: tuple[Scope, ...] = ()

@@ -78,11 +78,12 @@ class AuthPlugin(MCPPlugin[AuthConfig]):
         self._publish = host.publish
         self._settings = host.settings
         address, port = host.settings.address
-        if config.tokens and not is_loopback(address):
+        if config.tokens and (not is_loopback(address) or host.settings.allowed_hosts):
             raise PluginError(
                 self.name,
-                f"has tokens, which are for development, and the host listens on {host.settings.listen}",
-                remedy="Use keys, from `plughost auth new-key`, or listen on 127.0.0.1",
+                f"has tokens, which are for development on one machine, and others reach the host: it listens on "
+                f"{host.settings.listen}, allowed_hosts are {', '.join(host.settings.allowed_hosts) or 'none'}",
+                remedy="Use keys, from `plughost auth new-key`, or listen on 127.0.0.1 without allowed_hosts",
             )
         self.resource = config.resource or f"http://{host.settings.listen}{host.settings.path}"
         if config.issuers and config.resource is None and (not is_loopback(address) or not port):
