@@ -37,6 +37,8 @@ SECRETS = [
     "ghp_abcdefghijklmnopqrstuvwxyz",
     "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nabc.DEF\n-----END RSA PRIVATE KEY-----",
     "'token': 'abc.DEF-123_456, and then it was cut",
+    "pa\u017f\u017fword=abc.DEF-123_456",
+    "PRIVATE-\u212aEY: abc.DEF-123_456",
 ]
 
 

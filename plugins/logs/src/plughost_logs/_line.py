@@ -7,9 +7,10 @@ import logging
 import os
 import socket
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -137,10 +138,16 @@ def encoded(document: Mapping[str, Any]) -> bytes:
 
 def put(document: dict[str, Any], name: str, value: Any) -> None:
     """Set a dotted field in nested objects."""
-    *path, last = name.split(".")
+    path, last = _parts(name)
     for part in path:
         document = document.setdefault(part, {})
     document[last] = value
+
+
+@lru_cache(maxsize=256)  # there are about forty fields, and arguments that the operator names
+def _parts(name: str) -> tuple[Sequence[str], str]:
+    *path, last = name.split(".")
+    return path, last
 
 
 def timestamp(seconds: float) -> str:

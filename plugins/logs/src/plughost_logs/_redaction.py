@@ -35,10 +35,10 @@ _KNOWN = (
     (rf"(?i)(--[\w-]{{0,20}}{_WORDS}[\w-]{{0,20}}\s{{1,4}})[^\s-]\S*", rf"\1{BLANK}"),
     (_NAMED, rf"\1{BLANK}"),
 )
-_HINT = re.compile(
-    rf"-----begin|bearer|basic|dpop|eyj|gh[a-z]_|github_pat|glpat|sk-|xox|a[ks]ia|://|[?&]|{_WORDS}", re.IGNORECASE
-)
+_HINT = rf"-----begin|bearer|basic|dpop|eyj|gh[a-z]_|github_pat|glpat|sk-|xox|a[ks]ia|://|[?&]|{_WORDS}"
 """Something of this is in all that the rules above match: most lines have none, and are done with one search."""
+_ANY_CASE, _LOWER_CASE = re.compile(_HINT, re.IGNORECASE), re.compile(_HINT)
+"""The second takes a fifth of the time. Beyond ASCII, more is alike but for its case than `lower()` makes equal."""
 _NAMES = re.compile(_WORDS, re.IGNORECASE)
 
 
@@ -53,7 +53,7 @@ class Redactor:
         """The text without secrets, and no longer than `LONGEST`."""
         if len(text) > LONGEST:
             text = f"{text[:LONGEST]} … ({len(text) - LONGEST} more characters)"
-        if _HINT.search(text):
+        if _LOWER_CASE.search(text.lower()) if text.isascii() else _ANY_CASE.search(text):
             for pattern, blank in self._known:
                 text = pattern.sub(blank, text)
         for pattern in self._own:
