@@ -48,7 +48,7 @@ logger = logging.getLogger("plughost.pinning")
 LISTS = {kind.method: kind for kind in Kind}
 GREETINGS = frozenset({"initialize", "server/discover"})
 LOOK = 1.0
-"""Seconds between looks whether the lock file changed."""
+"""Seconds between looks whether the lock file changed, where calls of what is approved are all that comes."""
 MOST_ODD = 1000
 """Definitions shown to clients alone that are followed up."""
 INSTRUCTIONS = "instructions"
@@ -175,7 +175,7 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
     async def show_approved(self, call: Call, call_next: CallNext) -> Result:
         """Leave out of a list what nobody approved, and what is not shown as it was approved."""
         result = await call_next(call)
-        self._keep_up()
+        self._keep_up(at_once=True)
         kind = LISTS[call.method]
         if not self._enforcing or kind.value not in self._kinds or kind.value not in result:
             return result
@@ -189,7 +189,7 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
         result = await call_next(call)
         if not self._enforcing or INSTRUCTIONS not in self._kinds or INSTRUCTIONS not in result:
             return result
-        self._keep_up()
+        self._keep_up(at_once=True)
         return filter_instructions(
             self._host.generation.catalog,
             result,
@@ -289,11 +289,11 @@ class PinningPlugin(MCPPlugin[PinningConfig]):
 
     # -- what is listed -----------------------------------------------------------------------------------------------
 
-    def _keep_up(self) -> None:
-        """Follow the catalog, and now and then the file."""
+    def _keep_up(self, *, at_once: bool = False) -> None:
+        """Follow the catalog, and now and then the file: calls are many, and to ask for its time is dear."""
         if self._host.generation.catalog is not self._catalog():
             self._follow()
-        if (now := self._now()) >= self._look_at:
+        if (now := self._now()) >= self._look_at or at_once:
             self._look_at = now + LOOK
             if self.ledger.look():
                 self._tell()
