@@ -29,6 +29,7 @@ LIMIT = 20
 SERVER = """
     import os
     import time
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
     import anyio
@@ -36,6 +37,8 @@ SERVER = """
 
     folder = Path(__file__).parent
     mcp = MCPServer("served")
+    idle = ThreadPoolExecutor(1)
+    idle.submit(int).result()
 
     @mcp.tool()
     async def add(a: int, b: int) -> int:
@@ -226,6 +229,7 @@ async def test_leaving_under_load_loses_no_call(served: Served, number: signal.S
             served.release()
         assert await anyio.to_thread.run_sync(process.wait, LIMIT) == 0, served.log
     assert [response["result"]["structuredContent"] for response in responses] == [{"result": "done"}] * 20
+    assert "left behind" not in served.log
 
 
 def accepts(port: int) -> bool:

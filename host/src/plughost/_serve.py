@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
@@ -89,16 +89,20 @@ def run_command(command: list[str], *, plugins: list[str], listen: str | None) -
 
 def _run(work: Callable[[_Speak], Awaitable[int]], speak: _Speak) -> int:
     """Run to the end, and end: Python would wait for threads that nothing can stop, a tool's or an exporter's."""
-    code = anyio.run(work, speak)
-    deadline = time.monotonic() + GRACE
-    threads = [item for item in threading.enumerate() if not item.daemon and item is not threading.main_thread()]
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    if left := [thread.name for thread in threads if thread.is_alive()]:
+    code, ended = anyio.run(work, speak), threading.Event()
+    atexit.register(ended.set)  # exit handlers run when all threads have ended, and take their time
+    threading.Thread(target=_give_up, args=(ended, code), daemon=True).start()
+    return code
+
+
+def _give_up(ended: threading.Event, code: int) -> None:
+    """End the process if threads have not ended a moment after the main one has."""
+    threading.main_thread().join()
+    if not ended.wait(GRACE):
+        left = [thread.name for thread in threading.enumerate() if not thread.daemon and thread.is_alive()]
         logger.warning("threads are left behind that do not end: %s", ", ".join(left))
         logging.shutdown()
         os._exit(code)
-    return code
 
 
 def _literal(text: str) -> str:
