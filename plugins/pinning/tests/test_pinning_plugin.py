@@ -68,6 +68,10 @@ async def settle(host: Host) -> None:
         await host.clock.sleep(0.01)
 
 
+def written(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
 def write(path: Path, content: str) -> None:
     path.write_text(content, "utf-8")
 
@@ -379,7 +383,7 @@ async def test_a_file_that_others_changed_is_noticed(
     await refused(one)
     await other.run_operation("pinning", "approve", {"names": ["notes/tools/add"]})
     await call(one)
-    good = file.read_text("utf-8")
+    good = written(file)
     write(file, "broken")
     assert await listed(one) == []
     write(file, good)
