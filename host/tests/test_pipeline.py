@@ -25,6 +25,7 @@ from plughost import (
     GuardConfig,
     Handler,
     Host,
+    HostEvent,
     Match,
     MCPPlugin,
     Middleware,
@@ -407,6 +408,16 @@ async def test_a_guard_that_keeps_failing_open_does_not_fill_the_log(
         ("guard still fails (KeyError: 'backend lost'); 4 calls have passed, since fail_mode is open", False),
         ("guard works again; 5 calls had passed", False),
     ]
+
+
+async def test_no_event_is_lost() -> None:
+    """G1: calls that pass a guard are counted, however many they are while the host waits for a provider's lists."""
+    watch = Around("watch")
+    async with hosting(watch) as host:
+        for _ in range(25_000):
+            host.publish(HostEvent(EventType.FAIL_OPEN, "guard"))
+        await anyio.wait_all_tasks_blocked()
+    assert told([watch]).count(EventType.FAIL_OPEN) == 25_000
 
 
 async def test_a_refusal_is_no_failure() -> None:

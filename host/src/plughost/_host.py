@@ -62,6 +62,8 @@ HANDSHAKE = frozenset({"initialize", "server/discover", "ping"})
 NOT_HANDED_ON = frozenset({"notifications/initialized", "notifications/cancelled"})
 """Notifications that concern this host's own session with the client."""
 SUBSCRIBE = frozenset({"resources/subscribe", "resources/unsubscribe"})
+MOST_EVENTS = 10_000
+"""Events that wait until plugins are told of them."""
 LIVE_KEYS = frozenset({"drain_timeout"})
 """`[host]` keys that a reload applies."""
 _MISSING: Any = object()
@@ -139,7 +141,7 @@ class Host:
         self.draining = False
         """Whether the host wants no more work: it leaves, or a plugin drains it for a while."""
         self._left: bool | None = None
-        self._events: deque[HostEvent] = deque(maxlen=10_000)
+        self._events: deque[HostEvent] = deque()
         self._provider_events: deque[tuple[str, ProviderEvent]] = deque()
         self._news = anyio.Event()
         self._stack = AsyncExitStack()
@@ -456,8 +458,10 @@ class Host:
         return {Clock}
 
     def publish(self, event: HostEvent) -> None:
-        """Tell every plugin of an event, later, from a queue."""
+        """Tell every plugin of an event, later, from a queue; at once if that is full: they are counted (G1)."""
         self._events.append(event)
+        if len(self._events) >= MOST_EVENTS:
+            self._tell_plugins()
         self._news.set()
 
     @property
