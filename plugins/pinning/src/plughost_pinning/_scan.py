@@ -45,8 +45,11 @@ TOO_MUCH = Finding("high", "more than can be looked at", "")
 
 # -- characters -------------------------------------------------------------------------------------------------------
 
-_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f")
-"""The flag of a region of a country, the one honest use of tag characters."""
+_FLAG = re.compile(
+    "\U0001f3f4\U000e0067\U000e0062"
+    "(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074|\U000e0077\U000e006c\U000e0073)\U000e007f"
+)
+"""The flags of England, Scotland and Wales, the one honest use of tag characters; any other could spell a word."""
 _TAGS = re.compile("[\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]")
 _SELECTORS = re.compile(
     "[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2}"
