@@ -22,6 +22,8 @@ from plughost_testing.services.service import Service
 
 PATIENCE = 1.0
 """Real seconds that what is on its way out gets."""
+SHORTEST, LONGEST = 0.001, 0.02
+"""Real seconds between two looks at it, at first and at last."""
 POOLED = ("AnyIO worker thread", "asyncio_")
 """Threads that wait for the next piece of work of the loop, and end with it."""
 STANDING = ("TestRunner.", "_shutdown_watcher")
@@ -59,17 +61,18 @@ async def check_leaks(before: Inventory, *, what: str = "the test", timers: bool
     if left:
         gc.collect()  # what only a cycle of garbage holds is not held
         left = await _left_since(before, timers=timers)
-    deadline = time.monotonic() + PATIENCE
+    deadline, pause = time.monotonic() + PATIENCE, SHORTEST
     while left and time.monotonic() < deadline:
-        left = await _left_since(before, timers=timers)
+        pause = min(2 * pause, LONGEST)
+        left = await _left_since(before, timers=timers, pause=pause)
     if left:
         raise LeakError(f"{what} left behind:" + "".join(f"\n  - {text}" for text in left))
 
 
-async def _left_since(before: Inventory, *, timers: bool) -> list[str]:
+async def _left_since(before: Inventory, *, timers: bool, pause: float = SHORTEST) -> list[str]:
     left = Inventory.take(timers=timers).since(before)
     if left:
-        time.sleep(0.001)  # noqa: ASYNC251 - the kernel's turn; on a virtual clock a loop's sleep takes no time
+        time.sleep(pause)  # noqa: ASYNC251 - the kernel's turn; on a virtual clock a loop's sleep takes no time
         for _ in range(10):
             await asyncio.sleep(0)
     return left
