@@ -52,7 +52,8 @@ HONEST = [
     "England \U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
     "Persian \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645, Hebrew \u05d0\u200f!",
     "tabs\tand\nlines\r\n",
-    "Keycaps 1\ufe0f\u20e3 #\ufe0f\u20e3, Scotland \U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+    "Keycaps 1\ufe0f\u20e3 #\ufe0f\u20e3",
+    "Scotland \U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
 ]
 FLAGS = "".join(
     "\U0001f3f4" + "".join(chr(0xE0000 + ord(letter)) for letter in word) + "\U000e007f" for word in ("ignore", "rules")
