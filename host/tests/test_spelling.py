@@ -58,6 +58,13 @@ def test_what_means_the_same_is_written_alike(text: str) -> None:
     assert usual(text) == usual("note://secret/1")
 
 
+@pytest.mark.parametrize("part", ["a", "/", "%252f", "%252541", "..."])
+def test_what_is_too_long_is_not_looked_at(part: str) -> None:
+    """Looking at four megabytes of it would hold up everybody for seconds, for each rule; short ones are."""
+    assert plain(part * 9)
+    assert not plain(part * 8193)
+
+
 @given(st.text("aB.%2fF/\\", max_size=12))
 def test_what_is_written_as_usual_stays(text: str) -> None:
     """Once more changes nothing, unless it is encoded more often than anybody decodes."""

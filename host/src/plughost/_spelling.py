@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote
 
 ROUNDS = 4
 """How often something may be percent-encoded and still be understood."""
+LONGEST = 8192
+"""Characters of a text that is looked at: no URI and no path that leads anywhere is longer."""
+REMEMBERED = 256
+"""Texts that are remembered, since each of many rules asks for the same one."""
 _SLASHES = re.compile(r"[/\\]+")
-_SEGMENT_ENDS = re.compile(r"[/\\;?#]")
+_UP = re.compile(r"(?:^|[/\\;?#])\.\.(?:[/\\;?#]|\Z)")
 
 
 def plain(text: str) -> bool:
-    """Whether a text says where it leads: no `..` segment in it, however it is encoded.
+    """Whether a text says where it leads: not too long, and no `..` segment in it, however it is encoded.
 
     `note://public/../secret` fits the glob `note://public/*`, and is not in `public`; nor is, to some servers, what has
     `..;` in between.
     """
+    return len(text) <= LONGEST and _leads_down(text)
+
+
+@lru_cache(REMEMBERED)
+def _leads_down(text: str) -> bool:
     for _ in range(ROUNDS):
-        if ".." in _SEGMENT_ENDS.split(text):
+        if _UP.search(text):
             return False
         decoded = unquote(text, errors="replace")
         if decoded == text:
@@ -27,8 +37,12 @@ def plain(text: str) -> bool:
     return False
 
 
+@lru_cache(REMEMBERED)
 def usual(text: str) -> str:
-    """The text as those that mean the same are written, too: decoded, in lower case, without `.` and empty segments."""
+    """The text as those that mean the same are written, too: decoded, in lower case, without `.` and empty segments.
+
+    For what is `plain`: it takes its time with what is long.
+    """
     for _ in range(ROUNDS):
         text = unquote(text, errors="replace")
     return "/".join(part for part in _SLASHES.split(text.lower()) if part != ".")

@@ -61,10 +61,16 @@ class ScopeRules:
         return self.needed(message.get("method"), message.get("params"))
 
     def _look_up(self, name: str) -> frozenset[str]:
-        """By name, however it is written: a server that decodes it would find what the scopes are for."""
-        other, hidden = usual(name), not plain(name)
+        """By name, however it is written: a server that decodes it would find what the scopes are for.
 
-        def may_be_meant(glob: str) -> bool:
-            return hidden or fnmatchcase(name, glob) or fnmatchcase(other, usual(glob))
-
-        return self.required.union(*(scopes for glob, scopes in self.by_target.items() if may_be_meant(glob)))
+        A name that does not say where it leads needs all of them.
+        """
+        if not plain(name):
+            return self.required.union(*self.by_target.values())
+        other = usual(name)
+        found = (
+            scopes
+            for glob, scopes in self.by_target.items()
+            if fnmatchcase(name, glob) or fnmatchcase(other, usual(glob))
+        )
+        return self.required.union(*found)
