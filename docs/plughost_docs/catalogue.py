@@ -35,7 +35,7 @@ def _describe(package: Distribution) -> str:
     entries = list(package.entry_points)
     plugins = [entry for entry in entries if entry.group == PLUGINS]
     page = package.name.removeprefix(f"{HOST}-")
-    rows = [] if package.name == HOST else [("its page", f"[`{package.name}`](../plugins/{page}.md)")]
+    rows = [("its page", f"[`{package.name}`](../plugins/{page}.md)")]
     rows += [("version", package.version), ("Python", package.metadata["Requires-Python"] or "any")]
     rows += [("requires", text) for text in _listed(package, "")]
     rows += [
