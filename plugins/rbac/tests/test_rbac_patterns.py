@@ -51,7 +51,7 @@ def test_another_spelling_is_refused_too(uri: str) -> None:
 
 
 def test_a_text_that_is_too_long_is_refused_at_once() -> None:
-    """Megabytes of `%252f` would hold up everybody for seconds: no wildcard that allows fits, each that refuses does."""
+    """Megabytes of `%252f` would hold up everybody for seconds: no wildcard that allows fits, each that refuses."""
     text = "note://open/" + "%252f" * 100_000
     assert not Glob(["note://open/*"]).surely(text)
     assert Glob(["note://other"], ignore_case=True).possibly(text)
