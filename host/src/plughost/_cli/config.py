@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
-import tomlkit
 
 from plughost._cli.options import config_option, counted, json_option, need_config, print_json
 from plughost._document import read_document
@@ -79,7 +78,12 @@ def show(given: str | None, *, as_json: bool) -> None:
         if provider.python is None:
             values["providers"][name] |= _provider_values(provider.model_extra or {}, instances)
     values = _as_written(values, read_document(loaded.source))
-    click.echo(tomlkit.dumps(values), nl=False) if not as_json else print_json(values)
+    if as_json:
+        print_json(values)
+    else:
+        import tomlkit  # noqa: PLC0415 - every command reads this module, and `serve` too would wait for it
+
+        click.echo(tomlkit.dumps(values), nl=False)
 
 
 def _provider_values(keys: Mapping[str, Any], instances: dict[str, Loaded]) -> Any:
