@@ -126,6 +126,15 @@ def test_what_a_server_may_read_so_is_refused(expected: list[Any], value: Any, *
     assert Condition("x", expected, deny=True).may_hold({"x": value}) is refused
 
 
+def test_a_list_that_is_too_long_is_refused_at_once() -> None:
+    """Looking at all of its elements would hold up everybody for seconds."""
+    elements = ["open/1"] * 1000
+    assert Condition("x", ["open/*"]).holds({"x": elements})
+    assert not Condition("x", ["secret/*"], deny=True).may_hold({"x": elements})
+    assert not Condition("x", ["open/*"]).holds({"x": [*elements, "open/1"]})
+    assert Condition("x", ["secret/*"], deny=True).may_hold({"x": [*elements, "open/1"]})
+
+
 def test_a_json_pointer_leads_inside() -> None:
     """RFC 6901, objects only."""
     condition = Condition("/a~1b/c~0d", [1])

@@ -14,6 +14,8 @@ from plughost_rbac._config import Between
 
 WILD = re.compile(r"[*?\[]")
 MISSING = object()
+MANY = 1000
+"""Elements of a list that are looked at, each; a longer one is never surely right."""
 
 
 class Glob:
@@ -67,13 +69,15 @@ class Condition:
         """Whether the argument is there, and surely what it has to be; of a list each element."""
         value = self._find(arguments)
         if isinstance(value, list):
-            return bool(value) and all(map(self._surely, value))
+            return 0 < len(value) <= MANY and all(map(self._surely, value))
         return self._surely(value)
 
     def may_hold(self, arguments: Mapping[str, Any]) -> bool:
         """Whether the argument is there, and may be what is not wanted; of a list any element."""
         value = self._find(arguments)
-        return any(map(self._possibly, value if isinstance(value, list) else [value]))
+        if isinstance(value, list):
+            return len(value) > MANY or any(map(self._possibly, value))
+        return self._possibly(value)
 
     def _find(self, arguments: Any) -> Any:
         for part in self._path:
