@@ -202,6 +202,15 @@ def test_a_port_in_use_is_named_with_a_remedy(served: Served) -> None:
     assert str(caught.value) == f"cannot listen on 127.0.0.1:{port}: Address already in use; {remedy}"
 
 
+def test_a_host_without_providers_says_so(served: Served) -> None:
+    """It serves, since a change may bring some; its log says why clients find nothing."""
+    with served.running():
+        assert "nothing to serve" not in served.log
+    served.config.write_text('[host]\nlisten = "127.0.0.1:0"\n')
+    with served.running():
+        assert "there is nothing to serve: no provider; add a table [providers.NAME]" in served.log
+
+
 def test_an_address_of_another_machine_is_named() -> None:
     config = load_config({"host": {"listen": "192.0.2.1:80", "allowed_hosts": ["x"]}})
     with pytest.raises(PlughostError, match=r"cannot listen on 192\.0\.2\.1:80"):

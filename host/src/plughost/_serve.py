@@ -275,6 +275,8 @@ class _Serving:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(host)
             self._started = True
+            if not host.generation.catalog.providers:
+                logger.warning("there is nothing to serve: no provider; add a table [providers.NAME]")
             if source is not None and host.settings.control:
                 await stack.enter_async_context(serve_control(host, source))
             if source is not None and self._watch:
