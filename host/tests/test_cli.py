@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -283,6 +284,20 @@ def test_show_writes_defaults_as_the_file_would(acme: Any, run: Run) -> None:
     acme.install("acme-much", {"much": "acme_much:Plugin"}, modules={"acme_much": MUCH})
     lines = run("plugins", "show", "much").stdout.split("CONFIG KEY")[1].splitlines()[1:]
     assert [" ".join(line.split()) for line in lines] == ['names ["a", "b"] Who is meant.', 'text "x"', "none"]
+
+
+@pytest.mark.parametrize("command", [["plugins", "enable"], ["plugins", "show"], ["ctl"]])
+def test_tab_completes_names(acme: Any, command: list[str]) -> None:
+    """Those of the config, and those that are installed; a config that is none offers what is installed."""
+    path = write("[plugins.likely]\nplugin = 'limits'\n")
+
+    def offered() -> list[str]:
+        complete = ShellComplete(cli, {}, "plughost", "_PLUGHOST_COMPLETE")
+        return [item.value for item in complete.get_completions(command, "li")]
+
+    assert offered() == ["likely", "limits"]
+    path.write_text("[plugins")
+    assert offered() == ["limits"]
 
 
 MUCH = '''

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from plughost._cli.options import config_option, json_option, need_config, print_json, print_table
+from plughost._cli.options import complete_name, config_option, json_option, need_config, print_json, print_table
 from plughost._control import NoHostError, request
 from plughost._errors import PluginError, did_you_mean
 
@@ -16,7 +16,7 @@ from plughost._errors import PluginError, did_you_mean
 @click.command()
 @config_option
 @json_option
-@click.argument("instance")
+@click.argument("instance", shell_complete=complete_name)
 @click.argument("operation", required=False)
 @click.argument("parameters", metavar="[KEY=VALUE]…", nargs=-1)
 def ctl(given: str | None, instance: str, operation: str | None, parameters: tuple[str, ...], *, as_json: bool) -> None:

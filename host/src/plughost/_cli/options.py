@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from plughost._document import DEFAULT_FILE, find_config
+from plughost._discovery import discover
+from plughost._document import DEFAULT_FILE, find_config, plugin_tables, read_document
 from plughost._errors import ConfigError, Fault
 
 config_option = click.option(
@@ -19,6 +20,16 @@ config_option = click.option(
     help=f"Config file; default ./{DEFAULT_FILE}, then [tool.plughost] of ./pyproject.toml.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def complete_name(ctx: click.Context, _: click.Parameter, typed: str) -> list[str]:
+    """What Tab offers for the name of an instance or a plugin: those of the config, and those that are installed."""
+    try:
+        config = find_config(ctx.params.get("given"))
+        tables = plugin_tables(read_document(config)) if config else {}
+    except ConfigError:
+        tables = {}
+    return sorted(name for name in tables.keys() | discover() if name.startswith(typed))
 
 
 def need_config(given: str | None) -> Path:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from plughost import _control as control
-from plughost._cli.options import config_option, counted, json_option, need_config, print_json, print_table
+from plughost._cli.options import (
+    complete_name,
+    config_option,
+    counted,
+    json_option,
+    need_config,
+    print_json,
+    print_table,
+)
 from plughost._discovery import PluginSource, discover, find_source, load_class
 from plughost._document import find_config, parse_document, plugin_tables, read_document
 from plughost._errors import ConfigError, ControlError, PluginError
@@ -112,7 +120,7 @@ def _source(config: Path | None, name: str) -> PluginSource:
 @plugins.command()
 @config_option
 @json_option
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 def show(given: str | None, name: str, *, as_json: bool) -> None:
     """Show everything about one plugin or instance. Imports it."""
     config = find_config(given)
@@ -149,7 +157,7 @@ def _plain(value: Any) -> Any:
 @plugins.command()
 @config_option
 @json_option
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_name)
 @click.pass_context
 def check(ctx: click.Context, given: str | None, name: str | None, *, as_json: bool) -> None:
     """Check all installed plugins, or one.
@@ -221,7 +229,7 @@ def _has_upstreams(document: dict[str, Any]) -> bool:
 @plugins.command()
 @config_option
 @json_option
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 def enable(given: str | None, name: str, *, as_json: bool) -> None:
     """Enable an instance in the config file, and on the running host."""
     _switch(need_config(given), name, enabled=True, as_json=as_json)
@@ -230,7 +238,7 @@ def enable(given: str | None, name: str, *, as_json: bool) -> None:
 @plugins.command()
 @config_option
 @json_option
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 def disable(given: str | None, name: str, *, as_json: bool) -> None:
     """Disable an instance in the config file, and on the running host."""
     _switch(need_config(given), name, enabled=False, as_json=as_json)
