@@ -14,12 +14,13 @@ from mcp import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
-from plughost import ErrorCode, Refusal
+from plughost import ErrorCode, Kind, Refusal
 from plughost_upstream import UpstreamConfig, UpstreamTable
 from plughost_upstream._config import Upstream
 from plughost_upstream._exchange import Exchange
 from plughost_upstream._http import open_http
 from plughost_upstream._limit import Limit
+from plughost_upstream._listings import Listings
 from plughost_upstream._session import Agreement, NotTakenError, Session
 from upstreams.clients import MODERN
 
@@ -223,6 +224,22 @@ async def test_other_revision_is_negotiated_anew(server: Scripted) -> None:
     with pytest.raises(NotTakenError):
         await server.ask(reply(gone, "400 Bad Request"))
     assert not server.session.live
+
+
+async def test_a_list_has_a_size(server: Scripted) -> None:
+    """All pages together are bounded as one message is: an upstream fills no memory by listing on and on."""
+    server.session.agreed = Agreement(MODERN, {"tools": {}})
+    tools = [{"name": f"t{number}", "description": "x" * 50, "inputSchema": {}} for number in range(10)]
+
+    def page(**more: str) -> bytes:
+        return reply(json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": tools, **more}}))
+
+    server.replies = [page(nextCursor=str(number)) for number in range(9)]
+    with pytest.raises(Refusal, match=f"tools/list has pages of more than {MOST} characters together"):
+        await Listings("up").fetch(server.session, Kind.TOOLS, 10)
+    assert len(server.requests) < 5
+    server.replies = [page(nextCursor="1"), page()]
+    assert await Listings("up").fetch(server.session, Kind.TOOLS, 10)
 
 
 async def test_end_of_the_session_ends_its_requests(server: Scripted) -> None:

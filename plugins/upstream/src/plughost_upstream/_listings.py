@@ -83,7 +83,8 @@ class Listings:
     async def _pages(self, session: Session, exchange: Exchange, kind: Kind) -> Listing:
         entries: list[Mapping[str, Any]] = []
         params: dict[str, Any] = {}
-        listed = 0
+        listed = size = 0
+        details = {"provider": session.upstream.name}
         for _ in range(MAX_PAGES):
             try:
                 result = without_stamp(await session.send(exchange, kind.method, params))
@@ -93,6 +94,10 @@ class Listings:
                 raise
             page = result.get(kind.value)
             found = page if isinstance(page, list) else []
+            size += len(repr(found)) if params else 0  # the first page is no longer than a message
+            if size > (most := session.upstream.table.max_message):
+                problem = f"{kind.method} has pages of more than {most} characters together"
+                raise Refusal(ErrorCode.UPSTREAM_UNAVAILABLE, problem, details=details)
             entries += [entry for entry in found if isinstance(entry, Mapping)]
             listed += len(found) if isinstance(page, list) else 1
             cursor = result.get("nextCursor")
@@ -104,6 +109,5 @@ class Listings:
                     logger.warning("upstream %r: its %s are not a list of objects", self.upstream, kind.value)
                 return Listing(tuple(entries), extra)
             params = {"cursor": cursor}
-        details = {"provider": session.upstream.name}
         problem = f"{kind.method} did not end after {MAX_PAGES} pages"
         raise Refusal(ErrorCode.UPSTREAM_UNAVAILABLE, problem, details=details)
