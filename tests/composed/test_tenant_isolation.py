@@ -9,6 +9,7 @@ one reaches the other, whatever both do.
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "tracing": {"layers": 0},
     "events": {"url": "sqlite:///events.db", "arguments": ["n"]},
     "snapshots": {"every": 2},
-    "encryption": {"keys": ["isolation-key-0123456789abcdefghijklmnop"], "data_keys": "data-keys.db"},
+    "encryption": {"keys": [secrets.token_urlsafe(32)], "data_keys": "data-keys.db"},
     "pinning": {},
     "auth": {
         "tokens": {
@@ -320,6 +321,7 @@ def test_what_is_kept_of_a_tenant_names_no_other(collector: Collector) -> None:
 
 REMOTE = """
 import json
+import secrets
 import sys
 
 import uvicorn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -107,7 +108,7 @@ NOWHERE = "http://127.0.0.1:9/v1/traces"
 
 CALLER = {"token": message.TOKEN, "tenant": "acme", "scopes": ["execute:tools"]}
 EVENTS = {"url": "memory://"}
-KEY = "bench-key-of-at-least-32-bytes-0123456789"
+KEY = secrets.token_urlsafe(32)
 WITH_CALLER = {"auth": {"tokens": {"bench": CALLER}}}
 """Who is not known has no tenant and no roles."""
 
