@@ -286,8 +286,9 @@ def test_show_writes_defaults_as_the_file_would(acme: Any, run: Run) -> None:
     assert [" ".join(line.split()) for line in lines] == ['names ["a", "b"] Who is meant.', 'text "x"', "none"]
 
 
+@pytest.mark.usefixtures("acme", "run")
 @pytest.mark.parametrize("command", [["plugins", "enable"], ["plugins", "show"], ["ctl"]])
-def test_tab_completes_names(acme: Any, command: list[str]) -> None:
+def test_tab_completes_names(command: list[str]) -> None:
     """Those of the config, and those that are installed; a config that is none offers what is installed."""
     path = write("[plugins.likely]\nplugin = 'limits'\n")
 
