@@ -139,6 +139,7 @@ async def list_tools(ctx, params):
     number = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     return ListToolsResult(tools=[
         tool("search", state["description"]),
+        tool("lookup", "Look up a word."),
         tool("weather", HIDDEN),
         tool("far", "References a schema elsewhere.", schema=far),
         tool("lies", "Promises a number.", output_schema=number),

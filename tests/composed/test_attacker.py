@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -177,10 +178,11 @@ def forgeries(target: Target) -> dict[str, str]:
 def test_a_forged_token_is_no_token(target: Target) -> None:
     """Wrong audience (A3), issuer (A6), key, time, type or signature: 401 (A7); nothing it names is fetched (S1)."""
     assert "result" in target.call("count", name="right")
+    before = target.issuer.fetched.count("/jwks")
     for what, token in forgeries(target).items():
         assert target.post(request("tools/list"), token).status_code == 401, what
     assert "/evil" not in target.issuer.fetched
-    assert target.issuer.fetched.count("/jwks") <= 3
+    assert target.issuer.fetched.count("/jwks") <= before + 2
 
 
 def test_a_token_in_the_url_is_refused(target: Target) -> None:
@@ -438,7 +440,7 @@ def test_output_that_breaks_its_promise_does_not_arrive(target: Target) -> None:
 def test_the_clients_token_goes_no_further(target: Target) -> None:
     """The upstream has the host's own credential, and never saw a client's (A4)."""
     token = target.token("mallory")
-    assert "result" in target.call("archive_search", token, q="x")
+    assert "result" in target.call("archive_lookup", token)
     record = target.record.read_text("utf-8")
     assert "host-own-credential" in record
     assert token not in record
@@ -492,7 +494,7 @@ def test_nothing_that_was_started_outlives_the_host(target: Target, end: Callabl
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_that_was_sent_is_in_the_log_or_the_audit(target: Target) -> None:
+def test_nothing_that_was_sent_is_in_the_log_or_the_audit(target: Target, tmp_path: Path) -> None:
     """Neither arguments nor results nor tokens (G6); and the audit's chain holds until a row is changed (G8)."""
     token = target.token("eve")
     target.call("count", token, name=SECRET)
@@ -502,9 +504,12 @@ def test_nothing_that_was_sent_is_in_the_log_or_the_audit(target: Target) -> Non
         held = (folder / file).read_bytes() if (folder / file).exists() else b""
         assert SECRET.encode() not in held
         assert token.split(".")[2].encode() not in held
-    verify = [sys.executable, "-m", "plughost", "events", "verify", "--config", str(target.host.config)]
+    for file in ("events.db", "plughost.toml"):
+        shutil.copy(folder / file, tmp_path)
+    target.host.start()
+    verify = [sys.executable, "-m", "plughost", "events", "verify", "--config", str(tmp_path / "plughost.toml")]
     assert subprocess.run(verify, check=False, capture_output=True).returncode == 0
-    with closing(sqlite3.connect(folder / "events.db")) as database, database:
+    with closing(sqlite3.connect(tmp_path / "events.db")) as database, database:
         forged = database.execute(
             "UPDATE plughost_events SET data = CAST(replace(CAST(data AS TEXT), 'eve', 'bob') AS BLOB)"
             " WHERE instr(data, CAST('eve' AS BLOB))"
