@@ -25,7 +25,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plughost._call import Call, CallNext, Handler, Principal, Result
-    from plughost._config import Duration, HostConfig, HostSettings, PluginTable, ProviderTable, Size, load_config
+    from plughost._config import (
+        Duration,
+        HostConfig,
+        HostSettings,
+        PluginTable,
+        ProviderTable,
+        Size,
+        faults_of,
+        load_config,
+    )
     from plughost._errors import (
         ConfigError,
         ControlError,
@@ -72,7 +81,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "_call": "Call CallNext Handler Principal Result",
-    "_config": "Duration HostConfig HostSettings PluginTable ProviderTable Size load_config",
+    "_config": "Duration HostConfig HostSettings PluginTable ProviderTable Size faults_of load_config",
     "_errors": (
         "ConfigError ControlError ErrorCode Fault KeyGoneError PlughostError PluginError ProviderError SealError"
     ),
@@ -152,6 +161,7 @@ __all__ = [
     "StateURL",
     "classify",
     "create_host",
+    "faults_of",
     "filter_instructions",
     "filter_list",
     "hookimpl",

@@ -244,7 +244,7 @@ def parse_config(document: Mapping[str, Any], path: Path | None) -> HostConfig:
     try:
         config = HostConfig.model_validate({**resolved, "source": path})
     except ValidationError as error:
-        faults.extend(explain(error, HostConfig))
+        faults.extend(faults_of(error, HostConfig))
     if faults:
         raise ConfigError(faults, source=str(path or "configuration"))
     return config
@@ -260,10 +260,12 @@ def parse_plugin_config(plugin_class: type[MCPPlugin[Any]], table: PluginTable, 
     try:
         return model.model_validate(table.own)
     except ValidationError as error:
-        raise ConfigError(explain(error, model, f"plugins.{name}", PluginTable.model_fields)) from None
+        raise ConfigError(faults_of(error, model, f"plugins.{name}", PluginTable.model_fields)) from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], where: str = "", common: Iterable[str] = ()) -> list[Fault]:
+def faults_of(
+    error: ValidationError, model: type[BaseModel], where: str = "", common: Iterable[str] = ()
+) -> list[Fault]:
     """One fault per place, with a suggestion for a key that nobody knows. Holds no input values (G6).
 
     A place that takes one of several types has one problem for each. `common` are keys of the same table that another

@@ -32,7 +32,7 @@ from starlette.requests import Request
 from plughost._call import TARGETS, Call, Result
 from plughost._catalog import Catalog
 from plughost._change import Change, Objects
-from plughost._config import HostConfig, PluginTable, explain, load_config
+from plughost._config import HostConfig, PluginTable, faults_of, load_config
 from plughost._errors import ConfigError, PlughostError, PluginError, ProviderError, did_you_mean
 from plughost._events import EventType, HostEvent
 from plughost._generation import Generation, finish
@@ -692,7 +692,7 @@ class Host:
         try:
             arguments = model.model_validate(parameters or {})
         except ValidationError as error:
-            raise ConfigError(explain(error, model), source=f"{instance} {operation}") from None
+            raise ConfigError(faults_of(error, model), source=f"{instance} {operation}") from None
         return await found[operation].run(arguments)
 
     def __repr__(self) -> str:

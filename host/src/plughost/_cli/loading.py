@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from plughost._config import UPSTREAM, HostConfig, PluginTable, ProviderTable, explain, parse_plugin_config
+from plughost._config import UPSTREAM, HostConfig, PluginTable, ProviderTable, faults_of, parse_plugin_config
 from plughost._conformance import faults_of_class
 from plughost._discovery import PluginSource, discover, load_class, resolve
 from plughost._errors import ConfigError, Fault, PluginError
@@ -65,4 +65,4 @@ def _provider_faults(config: HostConfig, found: dict[str, Loaded]) -> Iterator[F
             try:
                 model.model_validate(table.model_extra or {})
             except ValidationError as error:
-                yield from explain(error, model, f"providers.{name}", ProviderTable.model_fields)
+                yield from faults_of(error, model, f"providers.{name}", ProviderTable.model_fields)

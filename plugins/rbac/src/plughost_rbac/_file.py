@@ -5,9 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from plughost import ConfigError
-from plughost._config import explain
-from plughost._errors import Fault
+from plughost import ConfigError, Fault, faults_of
 from pydantic import ValidationError
 
 from plughost_rbac._config import PolicyConfig
@@ -26,4 +24,4 @@ def read_policy(path: Path) -> PolicyConfig:
     try:
         return PolicyConfig.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(explain(error, PolicyConfig), source=str(path)) from None
+        raise ConfigError(faults_of(error, PolicyConfig), source=str(path)) from None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from plughost import ConfigError, Duration, Fault, HostConfig, PluginConfig, ProviderTable, Size
+from plughost import ConfigError, Duration, Fault, HostConfig, PluginConfig, ProviderTable, Size, faults_of
 from pydantic import Field, SecretStr, ValidationError
 
 Era = Literal["auto", "modern", "legacy"]
@@ -137,7 +136,7 @@ def upstreams(config: HostConfig, defaults: UpstreamConfig, *, version: str) -> 
         try:
             keys = UpstreamTable.model_validate(table.model_extra or {})
         except ValidationError as error:
-            faults += _explain(error, name)
+            faults += faults_of(error, UpstreamTable, f"providers.{name}", ProviderTable.model_fields)
             continue
         faults += _misplaced(table, keys, name)
         found.append(
@@ -156,18 +155,6 @@ def upstreams(config: HostConfig, defaults: UpstreamConfig, *, version: str) -> 
     if faults:
         raise ConfigError(faults, source=str(config.source or "configuration"))
     return found
-
-
-def _explain(error: ValidationError, name: str) -> Iterator[Fault]:
-    """One fault per error, with a suggestion for an unknown key. Holds no values: some are secrets (G6)."""
-    for item in error.errors(include_input=False, include_url=False):
-        place = ".".join(["providers", name, *map(str, item["loc"])])
-        if item["type"] != "extra_forbidden":
-            yield Fault(place, item["msg"].removeprefix("Value error, "))
-            continue
-        close = get_close_matches(str(item["loc"][-1]), UpstreamTable.model_fields, n=1)
-        known = ", ".join(UpstreamTable.model_fields)
-        yield Fault(place, f"unknown key; did you mean {close[0]!r}?" if close else f"unknown key; known keys: {known}")
 
 
 def _misplaced(table: ProviderTable, keys: UpstreamTable, name: str) -> Iterator[Fault]:
