@@ -1,4 +1,4 @@
-"""The public Python API: everything in `plughost.__all__`, grouped by the module it stands in."""
+"""The public Python API: everything in `plughost.__all__`, grouped by the module it stands in, and public modules."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ GROUPS = {
     "_meter": "Metrics",
     "_writer": "Logs",
 }
+MODULES = ("commands", "spelling")
+"""Public modules of their own; `hookspecs` has a page."""
 
 
 def section() -> str:
@@ -41,11 +43,15 @@ def section() -> str:
     for home, title in GROUPS.items():
         module = import_module(f"plughost.{home}")
         parts += [f"## {title}\n", *(_entry(name, module) for name in homes[home].split())]
+    for name in MODULES:
+        module = import_module(f"plughost.{name}")
+        parts += [f"## The module `plughost.{name}`\n", docstring(module) + "\n"]
+        parts += [_entry(public, module) for public in module.__all__]
     return "\n".join(parts)
 
 
 def _entry(name: str, module: ModuleType) -> str:
-    value = getattr(plughost, name)
+    value = getattr(module, name)
     if inspect.isclass(value):
         members = [(f"`{shown}`", text) for shown, text in _members(value)]
         listed = table(("member", "what it does"), members) if members else ""

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plughost._spelling import plain, usual
+from plughost.spelling import plain, usual
 
 
 @pytest.mark.parametrize(

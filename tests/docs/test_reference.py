@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 
 import click
 import plughost as public
 import pytest
-from plughost import ErrorCode, EventType, HostSettings, PluginTable, ProviderTable
+from plughost import ErrorCode, EventType, HostSettings, PluginTable, ProviderTable, spelling
+from plughost import commands as for_commands
 from plughost._cli import cli
 from plughost._documented import field_docs
 from plughost.hookspecs import hook_names
@@ -132,9 +134,18 @@ def test_a_member_without_a_comment_is_refused() -> None:
 
 
 def test_all_public_names_are_listed() -> None:
-    """The page has a heading for each name of `plughost.__all__`, and no other."""
+    """The page has a heading for each name of `plughost.__all__` and of the public modules, and no other."""
     headings = [line[5:-1] for line in api.section().splitlines() if line.startswith("### `")]
-    assert sorted(headings) == sorted(public.__all__)
+    assert sorted(headings) == sorted([*public.__all__, *for_commands.__all__, *spelling.__all__])
+
+
+def test_plugins_use_what_is_public() -> None:
+    """No package imports a private module of the host, but the testing kit, whose `plughost dev` is part of it."""
+    packages = ("plugins/*", "plugin_template")
+    sources = [file for package in packages for file in REPOSITORY.glob(f"{package}/src/**/*.py")]
+    private = re.compile(r"^\s*(?:from|import) plughost\._", re.MULTILINE)
+    found = [str(file.relative_to(REPOSITORY)) for file in sources if private.search(file.read_text("utf-8"))]
+    assert [file for file in found if not file.startswith("plugins/testing/")] == []
 
 
 def test_a_docstrings_raises_section_becomes_a_list() -> None:

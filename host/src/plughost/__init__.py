@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Size,
         faults_of,
         load_config,
+        parse_plugin_config,
     )
     from plughost._errors import (
         ConfigError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         PluginError,
         ProviderError,
         SealError,
+        did_you_mean,
     )
     from plughost._events import EventType, HostEvent
     from plughost._host import Host, create_host
@@ -81,9 +83,12 @@ if TYPE_CHECKING:
 
 _HOME = {
     "_call": "Call CallNext Handler Principal Result",
-    "_config": "Duration HostConfig HostSettings PluginTable ProviderTable Size faults_of load_config",
+    "_config": (
+        "Duration HostConfig HostSettings PluginTable ProviderTable Size faults_of load_config parse_plugin_config"
+    ),
     "_errors": (
-        "ConfigError ControlError ErrorCode Fault KeyGoneError PlughostError PluginError ProviderError SealError"
+        "ConfigError ControlError ErrorCode Fault KeyGoneError PlughostError PluginError ProviderError SealError "
+        "did_you_mean"
     ),
     "_events": "EventType HostEvent",
     "_host": "Host create_host",
@@ -161,11 +166,13 @@ __all__ = [
     "StateURL",
     "classify",
     "create_host",
+    "did_you_mean",
     "faults_of",
     "filter_instructions",
     "filter_list",
     "hookimpl",
     "load_config",
+    "parse_plugin_config",
     "private",
     "unknown_target",
 ]

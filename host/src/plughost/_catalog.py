@@ -121,7 +121,7 @@ class Catalog:
         elif method in TARGETS:
             kind, name = Kind.RESOURCES, call.target
         else:
-            self._resolve_custom(call)
+            call.provider = self.provider_of(call.method)
             return call.provider is not None
         found = self.locate(kind, name) if name is not None else None
         if found is None:
@@ -155,11 +155,12 @@ class Catalog:
             return None
         return able[0].name, name.removeprefix(able[0].prefix) if named else name
 
-    def _resolve_custom(self, call: Call) -> None:
-        """A method of an extension goes to the only provider, or to the first, in order, that serves it."""
-        able = [item for item in self.providers.values() if len(self.providers) == 1 or item.serves(call.method)]
-        if able and call.method not in SPEC_CLIENT_METHODS:
-            call.provider = able[0].name
+    def provider_of(self, method: str) -> str | None:
+        """Whose a method of an extension is: the only provider's, or that of the first, in order, that serves it."""
+        if method in SPEC_CLIENT_METHODS:
+            return None
+        able = (item.name for item in self.providers.values() if len(self.providers) == 1 or item.serves(method))
+        return next(able, None)
 
     def may_offer(self, capability: str, protocol_version: str) -> bool:
         """Whether a provider has the capability, or one that is down may have it when it comes back."""

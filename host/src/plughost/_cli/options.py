@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -13,13 +13,18 @@ from plughost._discovery import discover
 from plughost._document import DEFAULT_FILE, find_config, plugin_tables, read_document
 from plughost._errors import ConfigError, Fault
 
-config_option = click.option(
-    "--config",
-    "given",
-    metavar="FILE",
-    help=f"Config file; default ./{DEFAULT_FILE}, then [tool.plughost] of ./pyproject.toml.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+
+def config_option(command: CommandT) -> CommandT:
+    """Add `--config FILE`, which the command gets as `given: str | None`; it is for `need_config`."""
+    text = f"Config file; default ./{DEFAULT_FILE}, then [tool.plughost] of ./pyproject.toml."
+    return click.option("--config", "given", metavar="FILE", help=text)(command)
+
+
+def json_option(command: CommandT) -> CommandT:
+    """Add `--json`, which the command gets as `as_json: bool`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def complete_name(ctx: click.Context, _: click.Parameter, typed: str) -> list[str]:
@@ -51,6 +56,7 @@ def counted(things: Sized, name: str) -> str:
 
 
 def print_json(value: Any) -> None:
+    """Print JSON for scripts; what JSON has no word for as text."""
     click.echo(json.dumps(value, indent=2, default=str))
 
 

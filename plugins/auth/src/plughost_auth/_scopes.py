@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
-from plughost._spelling import plain, usual
+from plughost.spelling import plain, usual
 
 TARGET_KEYS: Mapping[str, str] = {
     "tools/call": "name",

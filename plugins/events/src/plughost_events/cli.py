@@ -10,9 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-from plughost import HostConfig, PlughostError, load_config
-from plughost._cli.options import config_option, json_option, need_config, print_json
-from plughost._config import parse_plugin_config
+from plughost import HostConfig, PlughostError, load_config, parse_plugin_config
+from plughost.commands import config_option, json_option, need_config, print_json
 
 from plughost_events._archive import archive_faults
 from plughost_events._chain import Anchor

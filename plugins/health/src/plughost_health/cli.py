@@ -10,10 +10,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
-from plughost._cli.options import config_option, json_option, need_config, print_json
-from plughost._control import NoHostError, request
-from plughost._document import plugin_tables, read_document
-from plughost._errors import PlughostError
+from plughost import PlughostError
+from plughost.commands import (
+    NoHostError,
+    config_option,
+    instances_of,
+    json_option,
+    need_config,
+    operate,
+    print_json,
+    read_document,
+)
 
 DEFAULT_LISTEN = "127.0.0.1:8000"
 
@@ -51,16 +58,12 @@ def _ask(config: Path, timeout: float, *, ready: bool) -> list[dict[str, Any]]:
     Raises:
         PlughostError: The config has no health plugin, or nobody answers.
     """
-    document = read_document(config)
-    tables = plugin_tables(document).items()
-    names = [name for name, table in tables if table.get("plugin", name) == "health" and table.get("enabled", True)]
-    if not names:
-        raise PlughostError(f"{config} enables no health plugin; add [plugins.health]")
+    name, *_ = instances_of("health", config)
     try:
-        found = request(config, "operate", wait=timeout, instance=names[0], operation="show", parameters={})
+        found = operate(config, name, "show", wait=timeout)
         return [{"worker": pid, **answer} for pid, answer in found.items()]
     except NoHostError:
-        table = document.get("host", {})
+        table = read_document(config).get("host", {})
         if table.get("control", True):
             raise
         address = table.get("listen", DEFAULT_LISTEN)

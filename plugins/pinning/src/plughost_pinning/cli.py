@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from plughost._cli.options import config_option, json_option, need_config, print_json, print_table
-from plughost._control import NoHostError, request
-from plughost._document import plugin_tables, read_document
-from plughost._errors import PlughostError
+from plughost.commands import (
+    NoHostError,
+    config_option,
+    instances_of,
+    json_option,
+    need_config,
+    operate,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from plughost import Provider
@@ -117,18 +123,14 @@ def _ask(given: str | None, operation: str, **parameters: Any) -> Any:
         PlughostError: The config has no pinning plugin, or the operation failed.
     """
     config = need_config(given)
-    tables = plugin_tables(read_document(config)).items()
-    names = [name for name, table in tables if table.get("plugin", name) == "pinning" and table.get("enabled", True)]
-    if not names:
-        raise PlughostError(f"{config} enables no pinning plugin; add [plugins.pinning]")
+    name, *_ = instances_of("pinning", config)
     try:
-        found = request(config, "operate", wait=None, instance=names[0], operation=operation, parameters=parameters)
-        return next(iter(found.values()))
+        return next(iter(operate(config, name, operation, parameters, wait=None).values()))
     except NoHostError:
         import anyio  # noqa: PLC0415 - only where no host runs
 
         with _quiet():
-            return anyio.run(_ask_providers, config, names[0], operation, parameters)
+            return anyio.run(_ask_providers, config, name, operation, parameters)
 
 
 @contextmanager

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from plughost import GuardConfig
-from plughost._documented import Documented
-from plughost._errors import did_you_mean
+from plughost import GuardConfig, PluginConfig, did_you_mean
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 Permission: TypeAlias = Literal["read:resources", "write:resources", "execute:tools", "admin:access"]
@@ -35,7 +33,7 @@ Globs = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
 
 
-class Between(Documented):
+class Between(PluginConfig):
     """A range that a number has to be in, bounds included."""
 
     min: float | None = None
@@ -57,7 +55,7 @@ Expected = Annotated[
 ]
 
 
-class Rule(Documented):
+class Rule(PluginConfig):
     """What a role may or may not do, and where. What is left out is not limited."""
 
     allow: Permissions = ()
@@ -91,7 +89,7 @@ class Rule(Documented):
         return self
 
 
-class Role(Documented):
+class Role(PluginConfig):
     """What those may do who have it."""
 
     permissions: Permissions = ()
@@ -102,7 +100,7 @@ class Role(Documented):
     """Permissions for some of it, or against."""
 
 
-class PolicyConfig(Documented):
+class PolicyConfig(PluginConfig):
     """A policy: the keys of a policy file, which are also those of the plugin's own table."""
 
     roles: dict[Text, Role] = Field(default_factory=dict)

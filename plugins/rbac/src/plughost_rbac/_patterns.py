@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
 from typing import Any
 
-from plughost._spelling import plain, usual
+from plughost.spelling import plain, usual
 
 from plughost_rbac._config import Between
 

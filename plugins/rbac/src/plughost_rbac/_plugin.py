@@ -28,14 +28,13 @@ from plughost import (
     Principal,
     Refusal,
     Result,
+    did_you_mean,
     filter_list,
     hookimpl,
     private,
     unknown_target,
 )
 from plughost import Kind as ListKind
-from plughost._errors import did_you_mean
-from plughost._sdk import host_call
 from pydantic import BaseModel, ConfigDict, Field
 
 from plughost_rbac._config import Kind, PolicyConfig, RBACConfig
@@ -303,8 +302,8 @@ class RBACPlugin(MCPPlugin[RBACConfig]):
         assert self._host is not None
         catalog, target = self._host.generation.catalog, parameters.target
         if parameters.kind == "method":
-            call = host_call(target)
-            found = (call.provider or "", target) if catalog.resolve(call) else None
+            provider = catalog.provider_of(target)
+            found = None if provider is None else (provider, target)
         else:
             found = catalog.locate(_LISTED[parameters.kind], target)
         if found is None:

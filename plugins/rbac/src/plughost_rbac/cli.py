@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
-from plughost import Principal
-from plughost._cli.options import config_option, json_option, need_config, print_json
-from plughost._config import PluginTable
-from plughost._document import plugin_tables, read_document
-from plughost._errors import PlughostError
+from plughost import PlughostError, PluginTable, Principal
+from plughost.commands import config_option, json_option, need_config, plugin_tables, print_json, read_document
 
 from plughost_rbac._config import Kind
 
@@ -78,7 +75,7 @@ def _policy(path: Path, document: dict[str, Any], instance: str | None) -> Any:
     Raises:
         PlughostError: The config enables no rbac plugin, or several, or its policy is refused.
     """
-    from plughost._config import parse_plugin_config  # noqa: PLC0415 - only this command needs the plugin
+    from plughost import parse_plugin_config  # noqa: PLC0415 - only this command needs the plugin
 
     from plughost_rbac._file import read_policy  # noqa: PLC0415
     from plughost_rbac._plugin import RBACPlugin  # noqa: PLC0415

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from plughost import GuardConfig
-from plughost._documented import Documented
+from plughost import GuardConfig, PluginConfig
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.networks import IPvAnyNetwork
 
@@ -23,7 +22,7 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-class TenantConfig(Documented):
+class TenantConfig(PluginConfig):
     """A `[plugins.tenancy.tenants.NAME]` table."""
 
     providers: Globs | None = None

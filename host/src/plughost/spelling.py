@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from urllib.parse import unquote
 
+__all__ = ["plain", "usual"]
+
 ROUNDS = 4
 """How often something may be percent-encoded and still be understood."""
 LONGEST = 8192
