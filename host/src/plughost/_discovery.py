@@ -72,9 +72,10 @@ def host_version() -> str:
 def discover() -> dict[str, PluginSource]:
     """Every installed plugin by the name of its entry point. Imports none of them."""
     found: dict[str, PluginSource] = {}
+    here = host_version()
     for entry in importlib_metadata.entry_points(group=PLUGINS):
         try:
-            source = _describe(entry)
+            source = _describe(entry, here)
         except Exception as error:  # noqa: BLE001 - one broken installation must not hide the others
             reason = f"its distribution's metadata cannot be read: {error}"
             source = PluginSource(entry.name, entry.value, status="failed", reason=reason, remedy="Reinstall it")
@@ -94,26 +95,27 @@ def commands() -> dict[str, importlib_metadata.EntryPoint]:
     return {entry.name: entry for entry in sorted(importlib_metadata.entry_points(group=COMMANDS))}
 
 
-def _describe(entry: importlib_metadata.EntryPoint) -> PluginSource:
+def _describe(entry: importlib_metadata.EntryPoint, here: str) -> PluginSource:
     distribution = entry.dist
     assert distribution is not None
+    metadata = distribution.metadata  # read anew each time that it is asked for
     spec = PathFinder.find_spec(entry.value.partition(":")[0].partition(".")[0])
     source = PluginSource(
         name=entry.name,
         value=entry.value,
-        distribution=distribution.name,
-        version=distribution.version,
-        summary=distribution.metadata.get("Summary") or "",
+        distribution=metadata["Name"],
+        version=metadata["Version"],
+        summary=metadata.get("Summary") or "",
         location=(spec and spec.origin) or str(distribution.locate_file("")),
     )
     for requirement in distribution.requires or ():
         match = _REQUIREMENT.match(requirement)
-        if match and not match[2] and not satisfies(host_version(), match[1]):
+        if match and not match[2] and not satisfies(here, match[1]):
             return replace(
                 source,
                 status="incompatible",
-                reason=f"needs plughost {match[1].strip()}, and {host_version()} is installed",
-                remedy=f"Install releases that fit: pip install --upgrade plughost {distribution.name}",
+                reason=f"needs plughost {match[1].strip()}, and {here} is installed",
+                remedy=f"Install releases that fit: pip install --upgrade plughost {source.distribution}",
             )
     return source
 
