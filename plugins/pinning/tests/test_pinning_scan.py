@@ -271,6 +271,22 @@ def test_what_results_are_full_of_is_not_suspicious() -> None:
     assert [suspicious(result) for result in everyday] == [[], [], [], []]
 
 
+@pytest.mark.parametrize("cover", ["\x1b[0m", "\x00", "\ufeff", "\u202e", "\u200d"], ids=ascii)
+@pytest.mark.parametrize(
+    ("order", "what"),
+    [
+        (SMUGGLED, "tag characters"),
+        ("s\ufe0fe\ufe0fn\ufe0fd", "variation selectors that select nothing"),
+        ("\ud800", "lone surrogates"),
+    ],
+    ids=["tags", "selectors", "surrogates"],
+)
+def test_everyday_characters_cover_no_others(cover: str, order: str, what: str) -> None:
+    """What is smuggled in a result is found beside colours and byte order marks too (P4)."""
+    assert suspicious({"content": [{"text": f"{cover}hello {order}"}]}) == [what]
+    assert suspicious({"content": [{"text": f"{cover}hello"}]}) == []
+
+
 def test_only_so_much_of_a_result_is_looked_at() -> None:
     """Time is bounded; what comes later is not seen."""
     assert suspicious({"content": [{"text": "x" * MOST}, {"text": "<system>"}]}) == []
