@@ -171,6 +171,19 @@ async def test_a_uri_finds_its_provider_through_a_template() -> None:
     assert (call.provider, call.local_name) == ("b", "b://7/title")
 
 
+@pytest.mark.parametrize("uri", ["note://sec\tret", "note://secret\n", " note://secret", "note://\x7fsecret"])
+async def test_what_no_uri_holds_leads_nowhere(uri: str) -> None:
+    """Parsers of URIs drop it, so a server would read another resource than the one that plugins decided on (A9)."""
+    entries = {
+        Kind.TEMPLATES: [{"uriTemplate": "note://{+id}", "name": "n"}],
+        Kind.RESOURCES: [resource("note://listed\tso")],
+    }
+    catalog = await Catalog.build([StubProvider("notes", entries=entries)])
+    assert catalog.locate(Kind.RESOURCES, uri) is None
+    assert catalog.locate(Kind.RESOURCES, "note://secret") is not None
+    assert catalog.locate(Kind.RESOURCES, "note://listed\tso") is not None
+
+
 async def test_a_listed_resource_outranks_a_template() -> None:
     wide = StubProvider("wide", entries={Kind.TEMPLATES: [{"uriTemplate": "note://{id}", "name": "n"}]})
     exact = StubProvider("exact", entries={Kind.RESOURCES: [resource("note://1")]})

@@ -25,6 +25,10 @@ from plughost.spelling import plain, usual
         "a/..;/b",
         "a/..;x=1/b",
         "a/..?b",
+        "a/.\t./b",
+        "a/..\n",
+        " ../b",
+        "a/%2e%09%2e/b",
     ],
 )
 def test_what_leads_elsewhere_is_not_plain(path: str) -> None:
@@ -51,10 +55,13 @@ def test_encoding_hides_nothing(path: str, times: int) -> None:
         "note://%2573ecret/1",
         "note:////./secret\\\\1",
         "note:/secret/./1",
+        "note://sec\tret/1",
+        "note://sec%0Aret/1",
+        " note://secret/1\x00",
     ],
 )
 def test_what_means_the_same_is_written_alike(text: str) -> None:
-    """To servers that decode, pass over empty segments and `.`, or know no case."""
+    """To servers that decode, pass over empty segments and `.`, drop what no URI holds, or know no case."""
     assert usual(text) == usual("note://secret/1")
 
 

@@ -33,6 +33,8 @@ NAMED = 10
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _REFERENCES = {"ref/prompt": (Kind.PROMPTS, "name", "uri"), "ref/resource": (Kind.TEMPLATES, "uri", "name")}
 """Type of a reference → what it is to, the member that names it, and the one that the other type has."""
+_NO_URI = re.compile(r"[\x00-\x1f\x7f]|\A | \Z")
+"""What no URI holds and parsers of URIs drop: a server that parses one would read another than was decided on."""
 _KIND_OF = {"tools/call": Kind.TOOLS, "prompts/get": Kind.PROMPTS}
 
 
@@ -133,6 +135,8 @@ class Catalog:
         """The provider that a public name leads to, and the name there; `None` if it leads to none."""
         route = self.routes[kind].get(name)
         if route is None and kind in (Kind.RESOURCES, Kind.TEMPLATES):
+            if _NO_URI.search(name):
+                return None
             route = self.locate_resource(name)
         if route is None:
             return self._locate_unlisted(kind, name)

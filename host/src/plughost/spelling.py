@@ -16,6 +16,8 @@ REMEMBERED = 256
 """Texts that are remembered, since each of many rules asks for the same one."""
 _SLASHES = re.compile(r"[/\\]+")
 _UP = re.compile(r"(?:^|[/\\;?#])\.\.(?:[/\\;?#]|\Z)")
+_DROPPED = re.compile(r"\A[\x00-\x20]+|[\x00-\x20]+\Z|[\t\r\n]")
+"""What parsers of URLs drop (WHATWG URL, 4.4): so a tab may stand in the middle of a name, or between two dots."""
 
 
 def plain(text: str) -> bool:
@@ -30,6 +32,7 @@ def plain(text: str) -> bool:
 @lru_cache(REMEMBERED)
 def _leads_down(text: str) -> bool:
     for _ in range(ROUNDS):
+        text = _DROPPED.sub("", text)
         if _UP.search(text):
             return False
         decoded = unquote(text, errors="replace")
@@ -46,5 +49,6 @@ def usual(text: str) -> str:
     For what is `plain`: it takes its time with what is long.
     """
     for _ in range(ROUNDS):
-        text = unquote(text, errors="replace")
+        text = unquote(_DROPPED.sub("", text), errors="replace")
+    text = _DROPPED.sub("", text)
     return "/".join(part for part in _SLASHES.split(text.lower()) if part != ".")
