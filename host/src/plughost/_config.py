@@ -148,7 +148,9 @@ class ProviderTable(Documented):
     @field_validator("url")
     @classmethod
     def _http(cls, url: str | None) -> str | None:
-        parts = urlsplit(url or "http://absent")
+        if url is None:
+            return None
+        parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("is not an HTTP URL; write for example 'https://example.com/mcp'")
         return url

@@ -38,6 +38,7 @@ def test_unknown_key_gets_a_suggestion() -> None:
             {"url": "file:///etc/passwd"},
             "providers.up.url: is not an HTTP URL; write for example 'https://example.com/mcp'",
         ),
+        ({"url": ""}, "providers.up.url: is not an HTTP URL; write for example 'https://example.com/mcp'"),
     ],
 )
 def test_misplaced_keys_are_faults(table: dict[str, Any], fault: str) -> None:
