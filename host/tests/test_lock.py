@@ -190,6 +190,28 @@ class Finder:
         return spec_from_file_location(name, self.root / "__init__.py") if name == self.name else None
 
 
+def test_a_pin_covers_what_is_imported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two folders of a namespace have the same module, Python takes the first, and so does the lock."""
+    top = "plughost_lock_twice"
+    for part in ("first", "second"):
+        package = tmp_path / part / top / "inner"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(PLUGIN, "utf-8")
+    info = tmp_path / "first" / f"{top}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {top}\nVersion: 1\n", "utf-8")
+    (info / "entry_points.txt").write_text(f"[plughost.plugins]\ntwice = {top}.inner:Plugin\n", "utf-8")
+    (info / "direct_url.json").write_text('{"url": "file:///x", "dir_info": {"editable": true}}', "utf-8")
+    for part in ("second", "first"):
+        monkeypatch.syspath_prepend(str(tmp_path / part))
+    source = discover()["twice"]
+    before = pin(source)
+    (tmp_path / "second" / top / "inner" / "__init__.py").write_text("import os", "utf-8")
+    assert pin(source).sha256 == before.sha256
+    (tmp_path / "first" / top / "inner" / "__init__.py").write_text("import os", "utf-8")
+    assert pin(source).sha256 != before.sha256
+
+
 @pytest.mark.parametrize("kind", ["namespace", "finder", "nowhere"])
 def test_a_pin_covers_code_wherever_it_is_imported_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

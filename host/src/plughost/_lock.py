@@ -104,14 +104,16 @@ def _code(source: PluginSource) -> dict[str, Path]:
     """The files of a plugin: those that its distribution installed, and all that lies in its package."""
     if not source.distribution:
         return {"": Path(source.value.rpartition(":")[0])}
-    found = dict(_package(source.value.partition(":")[0].partition(".")[0]))
+    found: dict[str, Path] = {}
+    for name, file in _package(source.value.partition(":")[0].partition(".")[0]):
+        found.setdefault(name, file)  # of two, the first is imported
     distribution = importlib_metadata.distribution(source.distribution)
     editable = getattr(getattr(distribution.origin, "dir_info", None), "editable", False)
     for item in () if editable else distribution.files or ():
-        name, file = PurePosixPath(str(item)), Path(str(item.locate()))
-        of_installer = name.parts[0] == ".." or name.parts[0].endswith((".dist-info", ".egg-info"))
-        if not of_installer and name.suffix != ".pyc" and file.is_file():
-            found[str(name)] = file
+        path, file = PurePosixPath(str(item)), Path(str(item.locate()))
+        of_installer = path.parts[0] == ".." or path.parts[0].endswith((".dist-info", ".egg-info"))
+        if not of_installer and path.suffix != ".pyc" and file.is_file():
+            found.setdefault(str(path), file)
     return found
 
 
@@ -120,7 +122,7 @@ def _package(module: str) -> Iterator[tuple[str, Path]]:
     spec = find_spec(module)
     if spec is None:
         return
-    whole = spec.submodule_search_locations or [spec.origin or ""]
+    whole = spec.submodule_search_locations or filter(None, [spec.origin])
     for root in map(Path, whole):
         for file in root.rglob("*") if root.is_dir() else (root,):
             if file.is_file() and file.suffix != ".pyc":
