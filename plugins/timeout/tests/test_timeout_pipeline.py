@@ -144,6 +144,30 @@ async def test_layers_between_see_the_deadline_and_the_timeout(
     assert seen == [1004.0, "total"]
 
 
+async def test_each_of_two_attempts_at_once_tells_its_own_full_time(
+    provider: ScriptedProvider, virtual_clock: VirtualClock
+) -> None:
+    """When one runs out, `attempt_deadline` is its own, though a hedged one beside it began later."""
+    seen: list[object] = []
+
+    async def hedge(call: Call, call_next: CallNext) -> Result:
+        async def attempt(after: float) -> None:
+            await anyio.sleep(after)
+            with pytest.raises(Refusal):
+                await call_next(call)
+            seen.append(call.attempt_deadline)
+
+        async with anyio.create_task_group() as attempts:
+            attempts.start_soon(attempt, 0)
+            attempts.start_soon(attempt, 2)
+        raise Refusal(ErrorCode.TIMEOUT, "both ran out", details={"limit": "attempt"})
+
+    provider.script("echo", Hang())
+    async with hosting(provider, virtual_clock, layer("retry", hedge), attempt="3s", total="60s") as host:
+        await refused(host, echo())
+    assert seen == [1003.0, 1005.0]
+
+
 async def test_order_composes_with_all_of_protect(provider: ScriptedProvider, virtual_clock: VirtualClock) -> None:
     """The total stands outermost in PROTECT, the attempt between breaker and bulkhead."""
 

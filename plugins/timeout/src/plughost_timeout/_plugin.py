@@ -153,7 +153,7 @@ class Enforcing:
         seconds, limit = limits.first(None if deadline is None else deadline - now)
         if seconds is None:
             return await call_next(call)
-        call.attempt_deadline = None if limits.full is None else now + limits.full
+        own = call.attempt_deadline = None if limits.full is None else now + limits.full
         if seconds <= 0:
             raise self._refusal(call, limits, limit)
         timer = Timer(seconds, call)
@@ -161,9 +161,11 @@ class Enforcing:
             result = await call_next(call)
         except BaseException as error:
             if timer.stop():
+                call.attempt_deadline = own  # a hedged attempt beside this one has set its own
                 raise self._refusal(call, limits, limit) from error
             raise
         if timer.stop():
+            call.attempt_deadline = own
             logger.warning("%r was cancelled at its time limit, and answered all the same; refused", call)
             raise self._refusal(call, limits, limit)
         return result

@@ -11,9 +11,6 @@ logger = logging.getLogger("plughost.timeout")
 AGAIN = 5.0
 """Seconds after which something that did not end when it was cancelled is cancelled once more."""
 
-_NOTHING = Context()
-"""The loop keeps a cancelled timer for a while, and the context in it: so the call's, with all of the call, is not."""
-
 
 class Timer:
     """Cancels the current task after `seconds`, unless stopped before.
@@ -35,7 +32,8 @@ class Timer:
         self._what = what
         self._cancelled = 0
         self._loop = loop
-        self._handle = loop.call_later(seconds, copy_context().run, self._expire, context=_NOTHING)
+        # The loop keeps a cancelled timer for a while, and its context: an empty one, not that of the call.
+        self._handle = loop.call_later(seconds, copy_context().run, self._expire, context=Context())
 
     def _expire(self) -> None:
         if self._cancelled:
