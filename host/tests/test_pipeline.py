@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import wraps
 from itertools import count
 from typing import Any
 
@@ -202,6 +203,19 @@ def test_a_plain_handler_may_hand_on_what_is_awaited() -> None:
         return call_next(call)
 
     assert Middleware(onward, Phase.GUARD).handler is onward
+
+
+def test_a_decorated_handler_is_what_it_wraps() -> None:
+    """A decorator that hands on what the handler returns leaves it one that is awaited."""
+
+    async def handler(call: Call, call_next: CallNext) -> Result:
+        return await call_next(call)
+
+    @wraps(handler)
+    def decorated(*args: Any) -> Any:
+        return handler(*args)
+
+    assert Middleware(decorated, Phase.GUARD).handler is decorated
 
 
 class Settings:

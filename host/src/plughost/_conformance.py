@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import Parameter, iscoroutinefunction, signature
+from inspect import Parameter, iscoroutinefunction, signature, unwrap
 from typing import TYPE_CHECKING, Any
 
 from plughost import hookspecs
@@ -33,7 +33,7 @@ def faults_of_class(kind: type[MCPPlugin[Any]]) -> list[str]:
             faults.append(f"{name} is async; hooks are called when the host composes, so write it with a plain def")
         else:
             faults += _unknown_arguments(name, value)
-    plain = (name for name in AWAITED if not iscoroutinefunction(getattr(kind, name)))
+    plain = (name for name in AWAITED if not iscoroutinefunction(unwrap(getattr(kind, name))))
     return faults + [f"{name} is a plain def, and the host awaits it; write async def" for name in plain]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from enum import IntEnum
-from inspect import iscoroutinefunction, isroutine, signature
+from inspect import iscoroutinefunction, isroutine, signature, unwrap
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, get_args, get_origin
 
 import pluggy
@@ -130,7 +130,8 @@ def _check_handler(handler: Handler) -> None:
     name = getattr(handler, "__qualname__", repr(handler))
     # A plain def may hand on what `call_next(call)` returns, which saves a coroutine; it says so in its annotation.
     returns = str(getattr(handler, "__annotations__", {}).get("return"))
-    if isroutine(handler) and not iscoroutinefunction(handler) and "Awaitable" not in returns:
+    awaited = iscoroutinefunction(unwrap(handler)) or "Awaitable" in returns or "Coroutine" in returns
+    if isroutine(handler) and not awaited:
         raise TypeError(f"the handler {name} is a plain def, and is awaited; write async def")
     try:
         signature(handler).bind(None, None)
