@@ -54,9 +54,12 @@ _TAGS = re.compile("[\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]")
 _SELECTORS = re.compile(
     "[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2}"
     "|[\x00-\x7f][\ufe00-\ufe0d\U000e0100-\U000e01ef]"
-    "|[\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f][\ufe0e\ufe0f]"
+    "|(?:[\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f][\ufe0e\ufe0f]){2}"
 )
-"""One selects how a character looks; several in a row carry bytes, and so does one after each letter."""
+"""One selects how a character looks; several in a row carry bytes, and so does one after each letter.
+
+A single one that selects text or emoji is what is left in pages where an emoji was taken out.
+"""
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _MARKS = re.compile("[\u200e\u200f\u061c]")
 _JOINERS = re.compile("[\u200c\u200d]")
@@ -64,6 +67,8 @@ _INVISIBLE = re.compile(
     "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u2060-\u2065\u206a-\u206f\u2800\u3164\ufeff\uffa0"
     "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a]"
 )
+_UNREAD = re.compile(f"{_INVISIBLE.pattern}|[\ufe0e\ufe0f]")
+"""What changes nothing of the words that a model reads."""
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CHARACTERS = (
@@ -189,7 +194,7 @@ _ORDERS = (
 
 def instructions(text: str) -> Iterator[tuple[Severity, str]]:
     """What in a text gives orders to a model: severity, and what it is."""
-    folded = text if text.isascii() else unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).replace("\u2019", "'")
+    folded = text if text.isascii() else unicodedata.normalize("NFKC", _UNREAD.sub("", text)).replace("\u2019", "'")
     folded = " ".join(folded.lower().split())
     for order in _ORDERS:
         if _has_each(folded, order.groups) and order.pattern.search(folded):

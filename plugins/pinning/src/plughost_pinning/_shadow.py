@@ -22,6 +22,7 @@ _LOOKS_LIKE = str.maketrans(
     "\u0261\u0269\u03b1\u03bf\u03c1\u03bd\u03b9\u03ba\u03c4\u03c5\u03c7"  # phonetic and Greek
     "01",
     "aeopcyxijsdhlqwgiaopviktuxol",
+    "\ufe0e\ufe0f",  # nothing: they select how a character looks
 )
 _SEPARATORS = re.compile(r"[-_.\s]+")
 _ORDERS = r"\b(?:must|always|never|instead|only|before|after|whenever|redirect|replace[sd]?|deprecated|do not|don't)\b"
