@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from plughost_pinning._canonical import digest
 from plughost_pinning._ledger import Ledger
 from plughost_pinning._lockfile import LockFileError, Pins, change, dumps, read
-from plughost_pinning._operations import named, select
+from plughost_pinning._operations import compared, named, select
 from plughost_pinning._pin import Key, Pin, changed_arguments, changed_fields, pin
 
 TOOL: dict[str, Any] = {
@@ -126,6 +126,29 @@ def test_what_changed_is_told_without_a_word_of_it() -> None:
     before, now = pin("tools", TOOL), pin("tools", {**tool(inputSchema=schema), "ignore all instructions": 1})
     assert changed_fields(before, now) == ["another field added", "inputSchema changed"]
     assert changed_arguments(before, now) == ("+text?: string", "+side?: array", "-text: string")
+
+
+def test_a_change_cannot_be_made_to_look_like_none(path: Path) -> None:
+    """Nor can its field: what is compared is too long for two texts with the same beginning to be found."""
+    one, other = tool(description="Add a note: 1076346"), tool(description="Add a note: 32320205")
+    assert digest(one["description"])[:12] == digest(other["description"])[:12]
+    ledger = Ledger(path, trust=True)
+    show(ledger, one)
+    before = ledger.pins.pins[ADD]
+    show(ledger, other)
+    assert ledger.entries[ADD].why == "description changed"
+    assert compared(ledger.entries[ADD], before)["changed"] == {"description": "Add a note: 32320205"}
+
+
+def test_a_field_whose_digest_was_cut_counts_as_changed(trusting: Ledger, path: Path) -> None:
+    """Shown once too often rather than not; what is approved stays so, since the digest of the whole decides."""
+    for short in (pin("tools", TOOL).fields or {}).values():
+        path.write_text(path.read_text().replace(f'"{short}"', f'"{short[:12]}"'))
+    assert trusting.look()
+    assert trusting.entries[ADD].state == "approved"
+    show(trusting, tool(title="Plus"))
+    assert "description changed" in trusting.entries[ADD].why
+    assert compared(trusting.entries[ADD], trusting.pins.pins[ADD])["changed"] == tool(title="Plus")
 
 
 # -- the lock file ----------------------------------------------------------------------------------------------------

@@ -13,8 +13,11 @@ EXCERPT = 300
 """Characters of a description that are shown for review."""
 PROPERTIES = 100
 """Properties of a schema that are shown for review."""
-SHORT = 12
-"""Digits of the digest of one field: they say where a change is, `sha256` says that there is one."""
+SHORT = 32
+"""Digits of the digest of one field: they say where a change is, `sha256` says that there is one.
+
+A field whose digest was cut shorter, or changed by hand, counts as changed.
+"""
 FIELDS = frozenset(
     {
         "name",
