@@ -27,6 +27,7 @@ from plughost._serve import bind, serve
 pytestmark = pytest.mark.anyio
 LIMIT = 20
 SERVER = """
+    import asyncio
     import os
     import time
     from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,22 @@ SERVER = """
             file.write(".")
         time.sleep(3600)
         return "late"
+
+    @mcp.tool()
+    async def pooled() -> str:
+        idle.submit(time.sleep, 3600)
+        return "begun"
+
+    @mcp.tool()
+    async def defaulted() -> str:
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)
+        return "begun"
+
+    @mcp.tool()
+    async def hung() -> None:
+        with folder.joinpath("entered").open("a") as file:
+            file.write(".")
+        await asyncio.to_thread(time.sleep, 3600)
 
     @mcp.tool()
     async def hold() -> str:
@@ -270,7 +287,30 @@ async def test_open_streams_do_not_hold_up_the_exit(served: Served) -> None:
         await listening.aclose()
 
 
-@pytest.mark.parametrize("tool", ["hold", "stuck"])
+@pytest.mark.parametrize("tool", ["pooled", "defaulted"])
+async def test_a_hung_thread_of_an_executor_does_not_hold_up_the_exit(served: Served, tool: str) -> None:
+    """Python joins it, in the loop's own executor and in any other: the process leaves it behind, and says so."""
+    with served.running() as process, anyio.fail_after(LIMIT):
+        assert (await served.call(tool))["result"]["structuredContent"] == {"result": "begun"}
+        process.send_signal(signal.SIGTERM)
+        assert await anyio.to_thread.run_sync(process.wait, LIMIT) == 0, served.log
+    assert "threads are left behind that do not end: " in served.log
+
+
+def test_a_hung_thread_does_not_hold_up_a_start_that_fails(served: Served) -> None:
+    """The error is shown, and the exit code is that of the error."""
+    served.folder.joinpath("served_tools.py").write_text(
+        "import time\nfrom concurrent.futures import ThreadPoolExecutor\n\n"
+        "pool = ThreadPoolExecutor(1)\npool.submit(time.sleep, 3600)\nraise ValueError('broken')\n"
+    )
+    command = [sys.executable, "-m", "plughost", "serve", "--config", str(served.config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "Error: " in ended.stderr
+    assert "threads are left behind that do not end: ThreadPoolExecutor" in ended.stderr
+
+
+@pytest.mark.parametrize("tool", ["hold", "stuck", "hung"])
 async def test_a_hung_call_ends_with_the_drain(served: Served, tool: str) -> None:
     """At `drain_timeout` the process gives up on it, says so, and ends with 1; in a thread, too."""
     served.write(host="drain_timeout = 0.3")

@@ -40,7 +40,9 @@ LISTEN_FD = "PLUGHOST_LISTEN_FD"
 WORKERS_FOLDER = "PLUGHOST_WORKERS_FOLDER"
 """Environment variable by which workers know the folder that their plugins share; it goes when the last one ends."""
 GRACE = 1.0
-"""Seconds after the drain when the server cuts what is left, and after the end for threads that have to end."""
+"""Seconds after the drain when the server cuts what is left."""
+LINGER = 2.0
+"""Seconds after the work in which threads, the event loop and the interpreter have to end."""
 LINES = 1000
 """Lines of the log that may wait for who reads stderr."""
 FLUSH = 1.0
@@ -89,20 +91,36 @@ def run_command(command: list[str], *, plugins: list[str], listen: str | None) -
 
 def _run(work: Callable[[_Speak], Awaitable[int]], speak: _Speak) -> int:
     """Run to the end, and end: Python would wait for threads that nothing can stop, a tool's or an exporter's."""
-    code, ended = anyio.run(work, speak), threading.Event()
-    atexit.register(ended.set)  # exit handlers run when all threads have ended, and take their time
-    threading.Thread(target=_give_up, args=(ended, code), daemon=True).start()
-    return code
+
+    async def to_the_end() -> int:
+        code = 1
+        try:
+            code = await work(speak)
+        except ConfigError:
+            code = 2  # as the command line has it, which shows the error
+            raise
+        finally:  # here, since the runner and the interpreter both join threads of executors, for as long as it takes
+            ended = threading.Event()
+            atexit.register(ended.set)  # exit handlers run when all threads have ended, and take their time
+            threading.Thread(target=_give_up, args=(ended, code), daemon=True).start()
+        return code
+
+    return anyio.run(to_the_end)
 
 
 def _give_up(ended: threading.Event, code: int) -> None:
-    """End the process if threads have not ended a moment after the main one has."""
-    threading.main_thread().join()
-    if not ended.wait(GRACE):
-        left = [thread.name for thread in threading.enumerate() if not thread.daemon and thread.is_alive()]
-        logger.warning("threads are left behind that do not end: %s", ", ".join(left))
-        logging.shutdown()
-        os._exit(code)
+    """End the process if its threads have not ended a while after the work."""
+    if ended.wait(LINGER):
+        return
+    main = threading.main_thread()
+    left = [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not main]
+    text = "threads are left behind that do not end: %s"
+    record = logging.LogRecord(logger.name, logging.WARNING, __file__, 0, text, (", ".join(left),), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler) and logger.getEffectiveLevel() <= record.levelno:
+            handler.emit(record)  # past the locks of handlers, which what hangs may hold
+            handler.flush()
+    os._exit(code)
 
 
 def _literal(text: str) -> str:
