@@ -374,12 +374,39 @@ OF_DRAFT_4 = {"$schema": "http://json-schema.org/draft-04/schema#", "id": "http:
                 ("a", "/a"),
             )
         ),
+        pytest.param({"$id": "/a", "$defs": {"b": HARMLESS}, "allOf": [{"$ref": "a#/$defs/b"}]}, id="reference"),
+        pytest.param({"$id": "HTTP" + DRAFT_7[4:], "not": {"$ref": DRAFT_7}}, id="meta-schema"),
     ],
 )
 def test_identifiers_mean_one_thing(schema: Any) -> None:
     """A reference that the validator could follow elsewhere than the count of its work did is refused (P6)."""
     with pytest.raises(UnusableSchema, match=r"another \$schema|read in several ways"):
         CompiledSchema(schema)
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    [
+        "/schemas/x",
+        "./a.json",
+        "mcp://srv/tool",
+        "tool:add",
+        "tag:a,2020:b",
+        "http://localhost:3000/x.json",
+        "https://Example.com/x",
+        "HTTPS://example.com/x",
+        "https://example.com/x?v=1",
+        "https://example.com/@s/x",
+        "http://JSON-schema.org/draft-07/schema",
+    ],
+)
+def test_an_identifier_alone_is_written_as_one_likes(identifier: str) -> None:
+    """References to places and anchors of the one resource need no identifier, so any will do."""
+    there = {"a": {"type": "string"}, "b": {"$anchor": "b", "type": "string"}}
+    fields = {"a": {"$ref": "#/$defs/a"}, "b": {"$ref": "#b"}, "c": {"$ref": "#"}}
+    schema = {"$id": identifier, "$defs": there, "properties": fields}
+    assert attempt(schema, {"a": "x", "b": "x", "c": {"a": "x"}}) == "valid"
+    assert {attempt(schema, value) for value in ({"a": 1}, {"b": 1}, {"c": {"a": 1}})} == {"explained"}
 
 
 def test_steps_grow_with_the_instance() -> None:
@@ -411,6 +438,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "relative": ({"$ref": "other.json"}, "nothing is fetched"),
     "nowhere": ({"$ref": "#/$defs/a"}, "leads nowhere"),
     "no anchor": ({"$ref": "#a"}, "leads nowhere"),
+    "no uri": ({"$id": "http://a/", "$defs": {"a": {"$id": "http://[::1"}}}, "is no URI"),
     "two ids": ({"$defs": {"a": {"$id": "x"}, "b": {"$id": "x"}}}, "two subschemas have"),
     "two anchors": ({"$defs": {"a": {"$anchor": "x"}, "b": {"$anchor": "x"}}}, "two subschemas have"),
     "id beside ref": ({"$defs": {"a": {"$id": "x", "$ref": "#/$defs/b"}, "b": {}}}, "side by side"),

@@ -235,12 +235,16 @@ class _Graph:
         self._anchors: dict[tuple[str, str], Any] = {}
         self._dynamic: dict[str, list[Any]] = {}
         self._base: dict[int, str] = {}
+        self._unplain = ""
+        """An identifier that the validator may write otherwise; no matter while nothing has to be told apart by it."""
         self._dialect = _dialect(schema) or DIALECT
         self._id = "id" if "draft-04" in self._dialect else "$id"
         self._asserts_content = any(draft in self._dialect for draft in ASSERT_CONTENT)
         self._asserts_formats = formats
         self._resources[""] = schema
         self._survey(schema, "")
+        if any(resource is not schema for resource in self._resources.values()):
+            self._need_plain()
         self._waiting: list[tuple[int, Any]] = []
         self._node(schema)
         while self._waiting:
@@ -266,13 +270,16 @@ class _Graph:
         if isinstance(own, str):
             if "$ref" in schema and schema is not self._root:
                 raise UnusableSchema(f"{self._id} and $ref stand side by side, which drafts read differently")
-            uri, fragment = urldefrag(own)
+            uri, _, fragment = own.partition("#")
             if fragment:
                 self._anchor(base, fragment, schema)
             if uri:
-                base = urljoin(base, uri)
+                try:
+                    base = urljoin(base, uri)
+                except ValueError:
+                    raise UnusableSchema(f"the {self._id} {own!r} is no URI") from None
                 if _PLAIN.fullmatch(base) is None:
-                    raise UnusableSchema(f"the {self._id} {own!r} can be read in several ways; write it plainly")
+                    self._unplain = own
                 if base in self._resources:
                     raise UnusableSchema(f"two subschemas have the {self._id} {own!r}")
                 self._resources[base] = schema
@@ -285,6 +292,10 @@ class _Graph:
             self._dynamic.setdefault("", []).append(schema)
         return base
 
+    def _need_plain(self) -> None:
+        if self._unplain:
+            raise UnusableSchema(f"the {self._id} {self._unplain!r} can be read in several ways; write it plainly")
+
     def _anchor(self, base: str, name: str, schema: Any) -> None:
         if self._anchors.setdefault((base, name), schema) is not schema:
             raise UnusableSchema(f"two subschemas have the anchor {name!r}")
@@ -295,7 +306,11 @@ class _Graph:
         Raises:
             UnusableSchema: It leads nowhere, or out of the schema: nothing is ever fetched.
         """
-        uri, fragment = urldefrag(urljoin(base, reference) if not reference.startswith("#") else base + reference)
+        if reference.startswith("#"):
+            uri, fragment = base, reference[1:]
+        else:
+            self._need_plain()
+            uri, fragment = urldefrag(urljoin(base, reference))
         if uri not in self._resources:
             if uri.startswith(META_SCHEMAS):
                 return None
