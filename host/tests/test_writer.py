@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ class Held:
     """A sink that blocks until it is let go, as a full pipe does; or fails."""
 
     def __init__(self) -> None:
+        self.abandoned = False
         self.go = threading.Event()
         self.entered = threading.Event()
         self.lines: list[bytes] = []
@@ -31,7 +33,7 @@ class Held:
         pass
 
     def abandon(self) -> None:
-        pass
+        self.abandoned = True
 
 
 def confess(count: int) -> bytes:
@@ -118,11 +120,38 @@ def test_a_line_that_cannot_be_rendered_does_not_end_the_log() -> None:
 
 
 def test_a_sink_that_hangs_does_not_hold_up_the_end() -> None:
-    """Closing waits no longer than it is told to."""
+    """Closing waits no longer than it is told to, and then abandons the sink."""
     sink = Held()
     writer = make(sink)
     writer.put("stuck")
     assert sink.entered.wait(10)
     assert not writer.close(0)
+    assert sink.abandoned
     sink.go.set()
     assert writer.close(10)
+
+
+FORKS = """
+import os, sys
+from plughost import LineWriter, StandardError
+
+writer = LineWriter(StandardError(), str.encode, lambda count: b"lost %d" % count, limit=10)
+writer.put("parent")
+writer.flush(10)
+for lines in ([], ["child"]):
+    if (child := os.fork()) == 0:
+        for line in lines:
+            writer.put(line)
+        os._exit(not writer.flush(10 if lines else 0.1))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), os.get_blocking(2))
+writer.put("parent again")
+writer.close(10)
+"""
+
+
+def test_a_child_of_fork_writes_its_own_lines() -> None:
+    """One that writes nothing leaves the pipe as it is, which is also its parent's."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKS]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.split() == ["0", "True"] * 2
+    assert ended.stderr.split("\n") == ["parent", "child", "parent again", ""]

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -69,6 +70,15 @@ class LineWriter(Generic[T]):
         self._render = render
         self._confess = confess
         self._limit = limit
+        self._begin()
+        self._start()
+        _writers.add(self)
+
+    def _begin(self) -> None:
+        """Nothing waits, and no thread runs: at first, and in a child of `fork`, where only one thread goes on.
+
+        What waited is the parent's to write.
+        """
         self._queue: SimpleQueue[T | threading.Event | None] = SimpleQueue()
         self._stopping = threading.Event()
         self.written = 0
@@ -76,8 +86,15 @@ class LineWriter(Generic[T]):
         self._confessed = 0
         self.failure: Exception | None = None
         """Why the last write failed, if it did."""
-        self._thread = threading.Thread(target=self._run, name="plughost-logs", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def _start(self) -> threading.Thread:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="plughost-logs", daemon=True)
+                self._thread.start()
+            return self._thread
 
     def put(self, item: T) -> None:
         """Have an item written soon; it is lost if too many wait."""
@@ -85,6 +102,8 @@ class LineWriter(Generic[T]):
             self.lost += 1
         else:
             self._queue.put(item)
+            if self._thread is None:  # in a child of `fork`, which has written nothing yet
+                self._start()
 
     @property
     def waiting(self) -> int:
@@ -92,6 +111,8 @@ class LineWriter(Generic[T]):
 
     def flush(self, timeout: float) -> bool:
         """Write what waits, at most for `timeout` seconds. Says whether all of it is written."""
+        if self._thread is None:
+            return True
         done = threading.Event()
         self._queue.put(done)
         if not done.wait(timeout):
@@ -99,11 +120,14 @@ class LineWriter(Generic[T]):
         return done.is_set()
 
     def close(self, timeout: float) -> bool:
-        """Write what waits, as `flush` does, and end."""
+        """Write what waits, as `flush` does, and end. Says whether it has ended."""
         self._stopping.set()
         self._queue.put(None)
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        thread = self._start()
+        thread.join(timeout)
+        if thread.is_alive():
+            self._sink.abandon()
+        return not thread.is_alive()
 
     def _run(self) -> None:
         while True:
@@ -148,3 +172,14 @@ class LineWriter(Generic[T]):
             self.written += len(lines)
             self._confessed += lost
             self.failure = None
+
+
+_writers: WeakSet[LineWriter[Any]] = WeakSet()
+
+
+def _begin_anew() -> None:
+    for writer in _writers:
+        writer._begin()  # noqa: SLF001 - of this module
+
+
+os.register_at_fork(after_in_child=_begin_anew)
