@@ -434,6 +434,29 @@ async def test_no_event_is_lost() -> None:
     assert told([watch]).count(EventType.FAIL_OPEN) == 25_000
 
 
+async def test_a_plugin_that_publishes_when_told_is_told_in_turn() -> None:
+    """Also while the queue is full: it is not called again within its own call."""
+    depths: list[int] = []
+
+    class Echo(MCPPlugin):
+        depth = 0
+
+        @hookimpl
+        def plughost_event(self, event: HostEvent) -> None:
+            self.depth += 1
+            depths.append(self.depth)
+            if event.type is EventType.FAIL_OPEN:
+                host.publish(HostEvent("echo", "guard"))
+            self.depth -= 1
+
+    async with hosting(Echo(name="echo")) as host:
+        for _ in range(10_000):
+            host.publish(HostEvent(EventType.FAIL_OPEN, "guard"))
+        await anyio.wait_all_tasks_blocked()
+    assert len(depths) >= 20_000
+    assert set(depths) == {1}
+
+
 async def test_a_refusal_is_no_failure() -> None:
     """fail_mode = "open" lets faults pass, not decisions."""
     async with hosting(guarding(Refusal(ErrorCode.UNAUTHORIZED, "no"), fail_mode="open")) as host:

@@ -142,6 +142,7 @@ class Host:
         """Whether the host wants no more work: it leaves, or a plugin drains it for a while."""
         self._left: bool | None = None
         self._events: deque[HostEvent] = deque()
+        self._telling = False
         self._provider_events: deque[tuple[str, ProviderEvent]] = deque()
         self._news = anyio.Event()
         self._stack = AsyncExitStack()
@@ -458,9 +459,12 @@ class Host:
         return {Clock}
 
     def publish(self, event: HostEvent) -> None:
-        """Tell every plugin of an event, later, from a queue; at once if that is full: they are counted (G1)."""
+        """Tell every plugin of an event, later, from a queue; at once if that is full: they are counted (G1).
+
+        On the event loop only.
+        """
         self._events.append(event)
-        if len(self._events) >= MOST_EVENTS:
+        if len(self._events) >= MOST_EVENTS and not self._telling:
             self._tell_plugins()
         self._news.set()
 
@@ -518,10 +522,14 @@ class Host:
         await self.subscriptions.publish(ResourceUpdated(uri) for uri in uris)
 
     def _tell_plugins(self) -> None:
-        while self._events:
-            news = self._events.popleft()
-            for item in self.instances.values():
-                item.tell(news)
+        self._telling = True  # plugins may publish when they are told, which this loop then tells too
+        try:
+            while self._events:
+                news = self._events.popleft()
+                for item in self.instances.values():
+                    item.tell(news)
+        finally:
+            self._telling = False
 
     async def refresh(self, kinds: set[Kind], *, announce: bool = True) -> None:
         """Ask the providers for their lists again, and tell the clients which of `kinds` to fetch anew.
