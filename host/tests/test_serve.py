@@ -228,6 +228,16 @@ def test_a_host_without_providers_says_so(served: Served) -> None:
         assert "there is nothing to serve: no provider; add a table [providers.NAME]" in served.log
 
 
+def test_a_lone_surrogate_does_not_lose_a_line(tmp_path: Path) -> None:
+    """As JSON may bring one into what is logged: it is escaped, and nothing is said to be lost."""
+    served = Served(tmp_path)
+    tools = served.folder / "served_tools.py"
+    tools.write_text(f"import logging\n{tools.read_text()}\nlogging.warning('odd: %s', chr(0xD800))\n")
+    with served.running():
+        assert "odd: \\ud800\n" in served.log
+        assert "were lost" not in served.log
+
+
 def test_an_address_of_another_machine_is_named() -> None:
     config = load_config({"host": {"listen": "192.0.2.1:80", "allowed_hosts": ["x"]}})
     with pytest.raises(PlughostError, match=r"cannot listen on 192\.0\.2\.1:80"):

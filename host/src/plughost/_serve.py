@@ -218,7 +218,7 @@ class _Handler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-        self._writer = LineWriter(StandardError(), str.encode, _confess, limit=LINES)
+        self._writer = LineWriter(StandardError(), _encode, _confess, limit=LINES)
         self._read = True
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -230,6 +230,10 @@ class _Handler(logging.Handler):
     def flush(self) -> None:
         """Write what waits; called at the end, which must not wait for long, or twice, for who does not read."""
         self._read = self._read and self._writer.flush(FLUSH)
+
+
+def _encode(line: str) -> bytes:
+    return line.encode(errors="backslashreplace")
 
 
 def _confess(count: int) -> bytes:
