@@ -447,13 +447,14 @@ async def test_a_plugin_that_publishes_when_told_is_told_in_turn() -> None:
             depths.append(self.depth)
             if event.type is EventType.FAIL_OPEN:
                 host.publish(HostEvent("echo", "guard"))
+                host.publish(HostEvent("echo", "guard"))
             self.depth -= 1
 
     async with hosting(Echo(name="echo")) as host:
         for _ in range(10_000):
             host.publish(HostEvent(EventType.FAIL_OPEN, "guard"))
         await anyio.wait_all_tasks_blocked()
-    assert len(depths) >= 20_000
+    assert len(depths) >= 30_000
     assert set(depths) == {1}
 
 
