@@ -9,12 +9,12 @@ from hashlib import sha256
 
 from plughost import Principal
 
+from plughost_auth._api_key import PREFIX
 from plughost_auth._claims import Reason, RejectedToken, Verified, identify
 from plughost_auth._config import AuthConfig, Identity
 from plughost_auth._issuer import Issuer, peek
 from plughost_auth._keys import IssuerUnavailable
 from plughost_auth._tokens import TokenCache
-from plughost_auth.cli import PREFIX
 
 MAX_TOKEN = 16 * 1024
 """Bytes of a token that anybody looks at."""

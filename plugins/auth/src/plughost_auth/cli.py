@@ -9,8 +9,7 @@ from hashlib import sha256
 
 import click
 
-PREFIX = "plh_"
-"""By which scanners for leaked secrets can know a key."""
+from plughost_auth._api_key import PREFIX
 
 
 @click.group()
