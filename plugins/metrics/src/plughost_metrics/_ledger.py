@@ -192,7 +192,7 @@ class Ledger:
     def __init__(self) -> None:
         self.lock = Lock()
         self.max_series = 1000
-        self._limits: list[list[int]] = []
+        self._limits: dict[object, int] = {}
         self.recording = False
         self.users = 0
         """How many have it open."""
@@ -202,14 +202,12 @@ class Ledger:
 
     def limit(self, max_series: int) -> Callable[[], None]:
         """Set `max_series`, until what is returned is called; of several, the newest counts."""
-        own = [max_series]
-        self._limits.append(own)
-        self.max_series = max_series
+        own = object()
+        self._limits[own] = self.max_series = max_series
 
         def undo() -> None:
-            self._limits[:] = [limit for limit in self._limits if limit is not own]
-            if self._limits:
-                (self.max_series,) = self._limits[-1]
+            del self._limits[own]
+            self.max_series = next(reversed(self._limits.values()), self.max_series)
 
         return undo
 
