@@ -8,7 +8,7 @@ from plughost._discovery import PluginSource, load_class
 from plughost._errors import PluginError
 
 
-def faults_of(source: PluginSource) -> list[str]:
+def faults_of_plugin(source: PluginSource) -> list[str]:
     """Every fault of one plugin, each with its remedy. Imports it, and makes no instance."""
     faults = []
     if source.distribution and not NAME.match(source.name):

@@ -165,9 +165,9 @@ def check(ctx: click.Context, given: str | None, name: str | None, *, as_json: b
     Import, hooks, config model, name and the host versions that they accept. Exit code 1 on faults.
     """
     sources = {name: _source(find_config(given), name)} if name is not None else discover()
-    from plughost._cli.checks import faults_of  # noqa: PLC0415 - imports plugins
+    from plughost._cli.checks import faults_of_plugin  # noqa: PLC0415 - imports plugins
 
-    results = {key: faults_of(source) for key, source in sources.items()}
+    results = {key: faults_of_plugin(source) for key, source in sources.items()}
     if as_json:
         print_json([{"name": key, "ok": not faults, "faults": faults} for key, faults in results.items()])
     else:
