@@ -100,7 +100,7 @@ def _members(value: type) -> Iterator[tuple[str, str]]:
 def _assigned(module: ModuleType, name: str) -> Iterator[str]:
     """An assignment, and the string under it, where a type alias or constant keeps its description."""
     for statement, after in pairwise(ast.parse(inspect.getsource(module)).body):
-        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             yield _code(ast.unparse(statement))
             if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):

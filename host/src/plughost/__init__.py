@@ -24,7 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plughost._call import Call, CallNext, Handler, Principal, Result
+    from plughost._call import TARGETS, Call, CallNext, Handler, Principal, Result
     from plughost._config import (
         Duration,
         HostConfig,
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         ProviderListener,
         ProviderUp,
         ResourceChanged,
+        same_json,
     )
     from plughost._refusal import Refusal, unknown_target
     from plughost._shared import Clock, PoolLimits, ReplicaBus, ResourcePool, ResourcePools, SecretBox, Shutdown
@@ -82,7 +83,7 @@ if TYPE_CHECKING:
     from plughost._writer import LineSink, LineWriter, StandardError
 
 _HOME = {
-    "_call": "Call CallNext Handler Principal Result",
+    "_call": "TARGETS Call CallNext Handler Principal Result",
     "_config": (
         "Duration HostConfig HostSettings PluginTable ProviderTable Size faults_of load_config parse_plugin_config"
     ),
@@ -97,7 +98,8 @@ _HOME = {
     "_outcome": "Outcome classify",
     "_plugin": "GuardConfig HealthCheck MCPPlugin Match Middleware Operation Phase PluginConfig hookimpl",
     "_provider": (
-        "Kind ListChanged Listing Provider ProviderDown ProviderEvent ProviderListener ProviderUp ResourceChanged"
+        "Kind ListChanged Listing Provider ProviderDown ProviderEvent ProviderListener ProviderUp ResourceChanged "
+        "same_json"
     ),
     "_refusal": "Refusal unknown_target",
     "_shared": "Clock PoolLimits ReplicaBus ResourcePool ResourcePools SecretBox Shutdown",
@@ -108,6 +110,7 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 __all__ = [
+    "TARGETS",
     "Call",
     "CallNext",
     "Clock",
@@ -174,6 +177,7 @@ __all__ = [
     "load_config",
     "parse_plugin_config",
     "private",
+    "same_json",
     "unknown_target",
 ]
 

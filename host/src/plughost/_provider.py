@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from plughost._call import Call
 
 
+def same_json(one: object, other: object) -> bool:
+    """Whether two entries, or parts of them, are the same JSON, in the same order. To Python alone `True` is 1."""
+    return one is other or (one == other and repr(one) == repr(other))
+
+
 class Kind(StrEnum):
     """The four lists of a catalog; the value is the key of the entries in the list result."""
 

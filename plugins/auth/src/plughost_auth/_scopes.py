@@ -7,18 +7,12 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
+from plughost import TARGETS
 from plughost.spelling import plain, usual
 
-TARGET_KEYS: Mapping[str, str] = {
-    "tools/call": "name",
-    "prompts/get": "name",
-    "resources/read": "uri",
-    "resources/subscribe": "uri",
-    "resources/unsubscribe": "uri",
-}
 LONG = 256
 """Characters of a name beyond which its scopes are not remembered: names are the callers' to invent."""
-METHODS = frozenset({*TARGET_KEYS, "completion/complete"})
+METHODS = frozenset({*TARGETS, "completion/complete"})
 """Methods whose parameters name something that may need scopes."""
 
 
@@ -30,7 +24,7 @@ def named(method: object, params: object) -> str | None:
         ref = params.get("ref")
         name = (ref.get("name") or ref.get("uri")) if isinstance(ref, Mapping) else None
     else:
-        name = params.get(TARGET_KEYS.get(method, ""))
+        name = params.get(TARGETS.get(method, ""))
     return name if isinstance(name, str) else None
 
 

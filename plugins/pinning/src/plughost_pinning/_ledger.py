@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from plughost import same_json
+
 from plughost_pinning import _lockfile
 from plughost_pinning._lockfile import LockFileError, Pins, UnwritableError
 from plughost_pinning._pin import Key, Pin, changed_arguments, changed_fields, pin
@@ -98,7 +100,7 @@ class Ledger:
         left = MOST_TOGETHER
         for key, definition in listed:
             known = self.entries.get(key)
-            if known is None or known.pin is None or not _is_same(known.definition, definition):
+            if known is None or known.pin is None or not same_json(known.definition, definition):
                 known = _entry(key, definition)
                 left -= _size(known)
                 known.findings = scan(definition) if left >= 0 else [TOO_MUCH]
@@ -202,11 +204,6 @@ class Ledger:
             if key[:2] == item.key[:2] and _renamed(item, key, self.pins.pins[key]):
                 return "renamed", f"{key.name!r} has this name now"
         return "new", "nobody approved it yet"
-
-
-def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two definitions are the same JSON; to Python alone `True` is 1."""
-    return one is other or (one == other and repr(one) == repr(other))
 
 
 def _entry(key: Key, definition: Mapping[str, Any]) -> Entry:

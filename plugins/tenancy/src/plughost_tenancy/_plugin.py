@@ -13,6 +13,7 @@ from mcp_types.methods import SPEC_CLIENT_METHODS
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from opentelemetry import metrics
 from plughost import (
+    TARGETS,
     Call,
     CallNext,
     EventType,
@@ -49,16 +50,7 @@ AUTHENTICATED = "plughost.auth.principal"
 """Where the ASGI scope has the caller, if the auth plugin has authenticated one."""
 LISTS = frozenset(kind.method for kind in Kind)
 GREETINGS = frozenset({"initialize", "server/discover"})
-NAMED = frozenset(
-    {
-        "tools/call",
-        "prompts/get",
-        "resources/read",
-        "resources/subscribe",
-        "resources/unsubscribe",
-        "completion/complete",
-    }
-)
+NAMED = frozenset({*TARGETS, "completion/complete"})
 INNER = ("retry", "circuit-breaker", "timeout", "bulkhead")
 """Those that stand around what asks a provider."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from plughost import EventType, HostEvent, Kind
+from plughost import EventType, HostEvent, Kind, same_json
 
 from plughost_validation._schema import CompiledSchema
 from plughost_validation._work import UnusableSchema
@@ -89,7 +89,7 @@ class Tools:
     def _make(self, name: str, provider: str, entry: Mapping[str, Any]) -> Tool:
         source = (entry.get("inputSchema"), entry.get("outputSchema"))
         before = self._before.get(name)
-        if before is not None and before.provider == provider and _is_same(before.source, source):
+        if before is not None and before.provider == provider and same_json(before.source, source):
             return before
         compiled: dict[str, CompiledSchema | None] = {}
         for key, schema in zip(("inputSchema", "outputSchema"), source, strict=True):
@@ -104,8 +104,3 @@ class Tools:
         details = {"tool": name, "provider": provider, "reason": fault}
         self._host.publish(HostEvent(EventType.SCHEMA_REFUSED, self._name, details))
         return Tool(provider, fault=fault, source=source)
-
-
-def _is_same(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
-    """Whether two pairs of schemas are the same JSON; to Python alone `True` is 1."""
-    return one == other and repr(one) == repr(other)
